@@ -1,0 +1,1 @@
+//! The gRPC server: ConsumerService, health and reflection.

@@ -1,0 +1,1 @@
+//! The activation source and the outbox on Kafka.

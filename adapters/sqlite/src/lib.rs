@@ -1,0 +1,1 @@
+//! The activation store in a SQLite file.

@@ -1,0 +1,1 @@
+//! The wire: protobuf messages and services, and their conversion to the domain.

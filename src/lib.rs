@@ -1,0 +1,1 @@
+//! The taskbroker daemon: settings, engine and composition root.

@@ -1,0 +1,2 @@
+//! The taskbroker daemon and its commands.
+fn main() {}

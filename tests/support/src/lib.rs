@@ -1,0 +1,1 @@
+//! What integration tests share: a real Kafka, and a broker as a process.
