@@ -1,0 +1,254 @@
+//! The ready queues, one for each namespace of each application, oldest first, and the counts kept for each.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use slab::Slab;
+
+use super::{conservation::Counts, entry::Handle};
+use crate::ports::service::Wanted;
+
+/// A namespace of an application.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) application: Box<str>,
+    pub(super) namespace: Box<str>,
+    pub(super) counts: Counts,
+    queue: Queue,
+    listed: bool,
+}
+
+impl Group {
+    pub(super) fn front(&self) -> Option<Handle> {
+        self.queue.front()
+    }
+}
+
+/// First in, first out; what comes back goes before all others, by age.
+#[derive(Debug, Default)]
+struct Queue {
+    fresh: VecDeque<Handle>,
+    back: BTreeSet<Handle>,
+}
+
+impl Queue {
+    fn front(&self) -> Option<Handle> {
+        self.back.first().or(self.fresh.front()).copied()
+    }
+
+    fn pop(&mut self) -> Option<Handle> {
+        self.back.pop_first().or_else(|| self.fresh.pop_front())
+    }
+
+    fn len(&self) -> usize {
+        self.back.len() + self.fresh.len()
+    }
+}
+
+/// How many groups are kept although nothing of theirs is in flight. Beyond it their counts are added up under no name.
+const IDLE_GROUPS_MAX: usize = 1024;
+
+/// All groups. Names come from outside, so idle ones are not kept without bound.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    groups: Slab<Group>,
+    applications: HashMap<Box<str>, Application>,
+    /// Applications with something ready: an index of `groups` with a non-empty queue.
+    listed: Vec<u32>,
+    pub(super) others: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Application {
+    namespaces: HashMap<Box<str>, u32>,
+    /// Those with something in their queue.
+    listed: Vec<u32>,
+}
+
+impl Groups {
+    /// The group of these names; made when it is new.
+    pub(super) fn of(&mut self, application: &str, namespace: &str) -> u32 {
+        if let Some(index) = self.find(application, namespace) {
+            return index;
+        }
+        self.forget_idle();
+        let index = self.groups.insert(Group {
+            application: application.into(),
+            namespace: namespace.into(),
+            counts: Counts::default(),
+            queue: Queue::default(),
+            listed: false,
+        });
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let application = self.applications.entry(application.into()).or_default();
+        application.namespaces.insert(namespace.into(), index);
+        index
+    }
+
+    fn find(&self, application: &str, namespace: &str) -> Option<u32> {
+        self.applications.get(application)?.namespaces.get(namespace).copied()
+    }
+
+    pub(super) fn counts(&mut self, group: u32) -> &mut Counts {
+        match self.groups.get_mut(group as usize) {
+            Some(group) => &mut group.counts,
+            None => &mut self.others,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().map(|(_, group)| group)
+    }
+
+    /// Puts an entry at the end of its queue.
+    pub(super) fn push(&mut self, group: u32, handle: Handle) {
+        if let Some(found) = self.groups.get_mut(group as usize) {
+            found.queue.fresh.push_back(handle);
+        }
+        self.list(group);
+    }
+
+    /// Puts an entry that was handed out before back at the front, by age.
+    pub(super) fn push_back(&mut self, group: u32, handle: Handle) {
+        if let Some(found) = self.groups.get_mut(group as usize) {
+            found.queue.back.insert(handle);
+        }
+        self.list(group);
+    }
+
+    /// Takes the oldest entry that fits. Entries that left meanwhile may still come: the caller looks and asks again.
+    pub(super) fn pop(&mut self, wanted: &Wanted) -> Option<Handle> {
+        let group = self.oldest(wanted)?;
+        let found = self.groups.get_mut(group as usize)?;
+        let handle = found.queue.pop();
+        if found.queue.len() == 0 {
+            self.unlist(group);
+        }
+        handle
+    }
+
+    /// The entries next in line of the group, up to `count`.
+    pub(super) fn upcoming(&self, group: u32, count: usize) -> impl Iterator<Item = Handle> {
+        let queue = self.groups.get(group as usize).map(|group| &group.queue);
+        queue.into_iter().flat_map(|queue| queue.back.iter().chain(&queue.fresh)).copied().take(count)
+    }
+
+    fn oldest(&self, wanted: &Wanted) -> Option<u32> {
+        let listed = match wanted {
+            Wanted::Namespace { application, namespace } => {
+                return self.find(application, namespace).filter(|group| self.front(*group).is_some());
+            }
+            Wanted::Application(application) => &self.applications.get(application.as_str())?.listed,
+            Wanted::Any => &self.listed,
+        };
+        match listed.as_slice() {
+            [only] => Some(*only),
+            listed => listed.iter().copied().min_by_key(|group| self.front(*group)),
+        }
+    }
+
+    pub(super) fn front(&self, group: u32) -> Option<Handle> {
+        self.groups.get(group as usize)?.queue.front()
+    }
+
+    fn list(&mut self, group: u32) {
+        let Some(found) = self.groups.get_mut(group as usize) else { return };
+        if std::mem::replace(&mut found.listed, true) {
+            return;
+        }
+        self.listed.push(group);
+        if let Some(application) = self.applications.get_mut(&found.application) {
+            application.listed.push(group);
+        }
+    }
+
+    fn unlist(&mut self, group: u32) {
+        let Some(found) = self.groups.get_mut(group as usize) else { return };
+        found.listed = false;
+        self.listed.retain(|listed| *listed != group);
+        if let Some(application) = self.applications.get_mut(&found.application) {
+            application.listed.retain(|listed| *listed != group);
+        }
+    }
+
+    fn forget_idle(&mut self) {
+        if self.groups.len() < IDLE_GROUPS_MAX {
+            return;
+        }
+        let idle: Vec<usize> =
+            self.groups.iter().filter(|(_, group)| group.counts.in_flight == 0).map(|(index, _)| index).collect();
+        for index in idle {
+            self.unlist(u32::try_from(index).unwrap_or(u32::MAX));
+            let group = self.groups.remove(index);
+            self.others.add(&group.counts);
+            if let Some(application) = self.applications.get_mut(&group.application) {
+                application.namespaces.remove(&group.namespace);
+                if application.namespaces.is_empty() {
+                    self.applications.remove(&group.application);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activation::Key;
+
+    fn handle(key: u64) -> Handle {
+        Handle { key: Key(key), index: u32::try_from(key).unwrap_or(0) }
+    }
+
+    fn app(name: &str) -> Wanted {
+        Wanted::Application(name.into())
+    }
+
+    #[test]
+    fn the_oldest_of_all_namespaces_of_the_application_comes_first() {
+        let mut groups = Groups::default();
+        let (a, b, other) = (groups.of("app", "a"), groups.of("app", "b"), groups.of("other", "a"));
+        groups.push(other, handle(0));
+        groups.push(b, handle(1));
+        groups.push(a, handle(2));
+        groups.push(b, handle(3));
+        let popped: Vec<_> = std::iter::from_fn(|| groups.pop(&app("app"))).map(|handle| handle.key.0).collect();
+        assert_eq!(popped, [1, 2, 3]);
+        assert_eq!(groups.pop(&Wanted::Any), Some(handle(0)));
+        assert_eq!(groups.pop(&Wanted::Any), None);
+    }
+
+    #[test]
+    fn what_comes_back_goes_first_by_age() {
+        let mut groups = Groups::default();
+        let group = groups.of("app", "ns");
+        groups.push(group, handle(3));
+        groups.push_back(group, handle(2));
+        groups.push_back(group, handle(1));
+        let popped: Vec<_> = std::iter::from_fn(|| groups.pop(&app("app"))).map(|handle| handle.key.0).collect();
+        assert_eq!(popped, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_namespace_is_asked_for_by_itself() {
+        let mut groups = Groups::default();
+        let (a, b) = (groups.of("app", "a"), groups.of("app", "b"));
+        groups.push(a, handle(1));
+        groups.push(b, handle(2));
+        let wanted = Wanted::Namespace { application: "app".into(), namespace: "b".into() };
+        assert_eq!(groups.pop(&wanted), Some(handle(2)));
+        assert_eq!(groups.pop(&wanted), None);
+    }
+
+    #[test]
+    fn names_from_outside_do_not_pile_up() {
+        let mut groups = Groups::default();
+        for name in 0..10 * IDLE_GROUPS_MAX {
+            let group = groups.of("app", &name.to_string());
+            groups.counts(group).admitted += 1;
+            groups.counts(group).completed += 1;
+        }
+        assert!(groups.groups.len() <= IDLE_GROUPS_MAX);
+        let total: u64 = groups.iter().map(|group| group.counts.admitted).sum::<u64>() + groups.others.admitted;
+        assert_eq!(total, 10 * IDLE_GROUPS_MAX as u64);
+    }
+}
