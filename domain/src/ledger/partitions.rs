@@ -376,6 +376,11 @@ impl Ledger {
         self.partitions.behind = !state.closed && !state.positions.is_empty();
     }
 
+    /// The partition behind a slot.
+    pub fn partition_name(&self, slot: Slot) -> Option<Arc<PartitionId>> {
+        self.partitions.slots.get(&slot).map(|partition| partition.id.clone())
+    }
+
     /// The slot of a partition that is being read in this assignment; none: what comes from it is stale.
     pub fn reading(&self, partition: &PartitionId, assignment: AssignmentId) -> Option<Slot> {
         self.partitions.get(partition, assignment)
