@@ -43,7 +43,8 @@ pub async fn positions_of_several_partitions_are_kept_apart(subject: &dyn StoreU
             group: group.into(),
             partition,
         }),
-        ..position(slot, i64::from(slot))
+        slot: Slot(slot),
+        ..position(0, i64::from(slot))
     };
     let all = vec![
         named(0, "taskworker", 0, "group", 0),
