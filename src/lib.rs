@@ -1,1 +1,3 @@
 //! The taskbroker daemon: settings, engine and composition root.
+
+pub mod settings;
