@@ -14,8 +14,8 @@ use super::{
 
 const PREFIX: &str = "TASKBROKER_";
 
-/// Variables with our prefix that are not settings: switches of the tests and of continuous integration.
-const NOT_SETTINGS: [&str; 2] = ["TASKBROKER_TEST_", "TASKBROKER_CI_"];
+/// Variables with our prefix that are not settings: switches of the tests, of continuous integration and of `scripts/kafka`.
+const NOT_SETTINGS: [&str; 3] = ["TASKBROKER_TEST_", "TASKBROKER_CI_", "TASKBROKER_KAFKA_CACHE"];
 
 /// One tree of settings for each variable, in the order of their names, so that the result does not depend on the order in
 /// which the system lists them.

@@ -3,8 +3,8 @@
 //! `load` reads them all at once and either returns typed settings that fit together, or everything that is wrong with
 //! them; each problem names its key, where the value comes from and what would be right. Values of secrets appear nowhere.
 //!
-//! To add a setting: document it with its default in `config/default.yaml`, add a field to [`model`] and read it in
-//! [`read`]. The documented default *is* the default, and a test finds keys that are documented but not read.
+//! To add a setting: document it with its default in `config/default.yaml`, add a field in `model.rs` and read it in
+//! `read`. The documented default *is* the default, and a test finds keys that are documented but not read.
 
 mod checks;
 mod environment;

@@ -206,7 +206,11 @@ fn an_unknown_key_is_a_warning_with_a_suggestion_where_one_is_close() {
 
 #[test]
 fn the_switches_of_tests_and_ci_are_no_settings() {
-    let loaded = environment(&[("TASKBROKER_TEST_REQUIRE_KAFKA", "1"), ("TASKBROKER_CI_CACHE", "/x")]);
+    let loaded = environment(&[
+        ("TASKBROKER_TEST_REQUIRE_KAFKA", "1"),
+        ("TASKBROKER_CI_CACHE", "/x"),
+        ("TASKBROKER_KAFKA_CACHE", "/y"),
+    ]);
     assert_eq!(warnings(&loaded, WarningKind::Unknown), Vec::<String>::new());
 }
 
