@@ -138,6 +138,23 @@ fn maps_come_by_the_environment_whole_or_key_by_key() {
 }
 
 #[test]
+fn names_of_topics_may_hold_dots_brackets_and_hyphens() {
+    let text = MAPS.replace("  tasks:", "  'my.tasks[0]-a':");
+    let loaded = yaml(&text);
+    assert_eq!(loaded.settings.kafka.source.topic, "my.tasks[0]-a");
+    let again = yaml(&render_effective(&loaded));
+    assert_eq!(format!("{:?}", again.settings), format!("{:?}", loaded.settings));
+    let by_environment = environment(&[
+        ("TASKBROKER_KAFKA_CLUSTERS", r#"{main={address="kafka:9092"}}"#),
+        (
+            "TASKBROKER_KAFKA_TOPICS",
+            "{My.Tasks={cluster=main,consumer_group=g},taskworker-dlq={cluster=main,produce_only=true}}",
+        ),
+    ]);
+    assert_eq!(by_environment.settings.kafka.source.topic, "My.Tasks");
+}
+
+#[test]
 fn a_variable_changes_one_field_of_a_topic_in_the_file() {
     let variables = [("TASKBROKER_KAFKA_TOPICS__TASKS__CONSUMER_GROUP", "others")];
     let loaded = load(&Sources::defaults().with_yaml("a.yaml", MAPS).with_environment(variables)).unwrap();
