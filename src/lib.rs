@@ -1,3 +1,4 @@
-//! The taskbroker daemon: engine, settings and composition root.
+//! The taskbroker daemon: settings, engine and composition root.
 
 pub mod engine;
+pub mod settings;
