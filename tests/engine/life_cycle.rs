@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use taskbroker_domain::ports::{
-    service::{Reported, TaskService, Verdict, Wanted},
+    service::{Reported, Verdict, Wanted},
     store::RowState,
 };
 
@@ -104,8 +104,9 @@ async fn an_expired_task_is_not_handed_out() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     world.nothing_for(Duration::from_secs(1)).await;
     world.produce(&expiring);
-    world.empty().await;
+    world.log.committed_up_to(&world.partition, 2).await;
     assert_eq!(world.broker.stats().totals.expired, 2);
+    world.empty().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,7 +81,11 @@ async fn what_kafka_refuses_is_parked_and_listed() {
     assert!(matches!(&world.rows().await[0].state, RowState::Failed { parked: Some(_), .. }));
     let world = world.restart().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!((world.broker.stats().depths.parked, world.outbox.attempts()), (1, 1), "it is not tried again by itself");
+    assert_eq!(
+        (world.broker.stats().depths.parked, world.outbox.attempts()),
+        (1, 1),
+        "it is not tried again by itself"
+    );
 }
 
 #[tokio::test(start_paused = true)]
