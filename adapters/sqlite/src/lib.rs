@@ -8,11 +8,13 @@
 //!
 //! The file also shows a read-only view `inflight_taskactivations`, in the form that operators' scripts know.
 
+mod backup;
 mod commit;
 mod connect;
 mod damage;
 mod error;
 mod examine;
+mod inspect;
 mod lock;
 mod open;
 mod options;
@@ -24,6 +26,8 @@ mod store;
 mod wal;
 mod writer;
 
+pub use backup::{Backup, backup};
+pub use inspect::{Group, Inspection, PARKED_MAX, Parked, inspect};
 pub use open::{Opened, SetAside};
 pub use options::{IntegrityCheck, SqliteOptions};
 pub use schema::SCHEMA_VERSION;

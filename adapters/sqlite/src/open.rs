@@ -158,7 +158,8 @@ async fn settle_in(
     sync_directory(path)
 }
 
-async fn identity(conn: &mut SqliteConnection) -> Result<Uuid, StoreError> {
+/// The store's identity.
+pub(crate) async fn identity(conn: &mut SqliteConnection) -> Result<Uuid, StoreError> {
     let text: String =
         scalar(conn, "SELECT coalesce((SELECT value FROM taskbroker_meta WHERE name = 'identity'), '')").await?;
     let bytes = from_hex(&text).and_then(|bytes| bytes.try_into().ok());

@@ -33,6 +33,16 @@ SELECT
     (SELECT json_group_array(id) FROM early_report),
     (SELECT json_group_array(json_array(id, slot)) FROM (SELECT id, slot FROM tombstone ORDER BY seq))";
 
+/// The positions alone.
+pub(crate) const POSITIONS: &str = "
+SELECT json_group_array(json_array(slot, topic, hex(topic_id), consumer_group, partition, watermark, leader_epoch,
+    hex(settled), acknowledged, read_limit)) FROM position";
+
+/// How many bytes of the file are in use.
+pub(crate) const USED_BYTES: &str = "
+SELECT (p.page_count - f.freelist_count) * s.page_size
+FROM pragma_page_count AS p, pragma_freelist_count AS f, pragma_page_size AS s";
+
 /// The payloads of a JSON list of keys.
 pub(crate) const PAYLOADS: &str = "
 SELECT payload.key, payload.bytes FROM json_each(?1) AS wanted CROSS JOIN payload ON payload.key = wanted.value";

@@ -15,10 +15,9 @@ use uuid::Uuid;
 use crate::{
     commit::{plan, stored_key},
     error::{corrupt, during},
-    paths::{beside, size},
-    read::{PAGE_ROWS, PAYLOADS, PageError, ROWS, STATE, StateColumns, page, stored_state},
+    inspect::disk_bytes,
+    read::{PAGE_ROWS, PAYLOADS, PageError, ROWS, STATE, StateColumns, USED_BYTES, page, stored_state},
     routes::{ALL_ROUTES, Routes},
-    wal::wal_bytes,
     writer::Writer,
 };
 
@@ -145,12 +144,9 @@ impl ActivationStore for SqliteStore {
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {
-        let sql = "SELECT (p.page_count - f.freelist_count) * s.page_size
-            FROM pragma_page_count AS p, pragma_freelist_count AS f, pragma_page_size AS s";
-        let row = self.one(query(sql), "reading the store's size").await?;
+        let row = self.one(query(USED_BYTES), "reading the store's size").await?;
         let used: i64 = row.try_get(0).map_err(during("reading the store's size"))?;
-        let disk_bytes =
-            self.path.as_ref().map_or(0, |path| size(path) + wal_bytes(path) + size(&beside(path, "-shm")));
+        let disk_bytes = self.path.as_deref().map_or(0, disk_bytes);
         Ok(Usage { used_bytes: used.unsigned_abs(), disk_bytes })
     }
 
