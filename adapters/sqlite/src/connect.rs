@@ -1,6 +1,6 @@
 //! Connections.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Row, SqliteConnection, SqlitePool, raw_sql,
@@ -15,6 +15,9 @@ use crate::{
 
 /// The oldest SQLite that does not corrupt a write-ahead log when two connections restart it at once.
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+
+/// How long a read waits for one of the reading connections before it is answered with `Busy`: each read is short.
+const READ_WAIT: Duration = Duration::from_secs(10);
 
 /// Pages that gather in the write-ahead log before it is copied back, about 16 MiB: what is inserted and deleted soon
 /// after is then never copied.
@@ -48,6 +51,7 @@ pub(crate) async fn open_immutable(options: &SqliteOptions, path: &Path) -> Resu
 pub(crate) fn readers(options: &SqliteOptions, path: &Path) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(options.readers.max(1))
+        .acquire_timeout(READ_WAIT)
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)

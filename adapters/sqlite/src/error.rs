@@ -17,6 +17,9 @@ const NOTADB: i32 = 26;
 /// The port's error for `error`, which happened in doing `what`.
 pub(crate) fn store_error(what: impl Display, error: &Error) -> StoreError {
     let text = format!("{what}: {error}");
+    if matches!(error, Error::PoolTimedOut) {
+        return StoreError::Busy(text);
+    }
     match primary_code(error) {
         Some(BUSY | LOCKED) => StoreError::Busy(text),
         Some(FULL) => StoreError::Full(text),

@@ -42,9 +42,6 @@ pub struct Inspection {
     pub closed: bool,
     /// Who owns it just now.
     pub owner: Option<String>,
-    /// There is a write-ahead log that could not be read, on a file system that admits no locks: the latest commits are
-    /// missing from what is told here.
-    pub log_ignored: bool,
     /// How much room it takes.
     pub usage: Usage,
     /// Rows by status, application and namespace, in this order.
@@ -112,15 +109,21 @@ pub async fn inspect(path: &Path) -> Result<Inspection, StoreError> {
     }
     let options = SqliteOptions::new(&path, Timestamp::default());
     let owner = owner(&path);
-    let looked = look(open_reader(&options, &path).await?, &path).await;
-    match looked {
-        // Reading a write-ahead log takes a file for the locks, which not every place admits.
-        Err(StoreError::Failed(_)) if owner.is_none() => {
-            let unlocked = look(open_immutable(&options, &path).await?, &path).await?;
-            Ok(Inspection { log_ignored: wal_bytes(&path) > 0, ..unlocked })
-        }
+    match look(open_reader(&options, &path).await?, &path).await {
+        Err(StoreError::Failed(reason)) if owner.is_none() => look_unlocked(&options, &path, reason).await,
         looked => Ok(Inspection { owner, ..looked? }),
     }
+}
+
+/// Reading a write-ahead log takes a file for its locks. Where none can be made, a store without such a log can be read.
+async fn look_unlocked(options: &SqliteOptions, path: &Path, reason: String) -> Result<Inspection, StoreError> {
+    if wal_bytes(path) > 0 {
+        return Err(StoreError::Failed(format!(
+            "{reason}; if that cannot be helped, copy the file and its -wal to where they can be written, and inspect \
+             the copy"
+        )));
+    }
+    look(open_immutable(options, path).await?, path).await
 }
 
 async fn look(mut conn: SqliteConnection, path: &Path) -> Result<Inspection, StoreError> {
@@ -141,7 +144,6 @@ async fn look_through(conn: &mut SqliteConnection, path: &Path) -> Result<Inspec
         schema_version: version(conn).await?,
         closed,
         owner: None,
-        log_ignored: false,
         usage: usage(conn, path).await?,
         groups: groups(conn).await?,
         parked_total: count(conn, "SELECT count(*) FROM activation WHERE parked IS NOT NULL").await?,

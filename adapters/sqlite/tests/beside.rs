@@ -153,7 +153,7 @@ async fn a_live_store_is_summed_up_without_disturbing_it() {
     fill(&store).await;
     let found = inspect(&path).await.unwrap();
     assert_eq!((&found.path, found.identity), (&path, store.identity()));
-    assert!(!found.closed && !found.log_ignored);
+    assert!(!found.closed);
     assert!(found.owner.unwrap().contains(&format!("pid {}", std::process::id())));
     assert_eq!((found.early_reports, found.tombstones), (3, 1));
     assert_eq!(found.positions, [position(1, 10), position(2, 20)]);

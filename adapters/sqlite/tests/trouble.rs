@@ -191,3 +191,16 @@ async fn nonsense_in_a_row_is_damage_and_names_the_activation() {
         assert!(error.to_string().contains(word), "{error}");
     }
 }
+
+#[tokio::test]
+async fn after_a_failure_that_does_not_pass_nothing_more_is_written() {
+    let (_directory, path, store) = store(|_| ()).await;
+    store.commit(&insert(1, [new_row(1)])).await.unwrap();
+    foreign(&path, "ALTER TABLE early_report RENAME TO hidden").await.close().await.unwrap();
+    let error = store.commit(&insert(2, [new_row(2)])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Failed(_)) && !error.may_pass(), "{error}");
+    foreign(&path, "ALTER TABLE hidden RENAME TO early_report").await.close().await.unwrap();
+    let error = store.commit(&insert(2, [new_row(2)])).await.unwrap_err();
+    assert!(error.to_string().contains("after an earlier failure"), "{error}");
+    assert_eq!(store.rows(None, 9).await.unwrap().len(), 1);
+}
