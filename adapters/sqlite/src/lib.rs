@@ -4,7 +4,7 @@
 //! journal: rows by integer key, payloads apart from them, no further index, one driver call per commit, one writer.
 //!
 //! - [`SqliteStore::open`] takes the file over for as long as the store lives; [`Opened`] says what it found.
-//! - [`backup`] copies a store that may be in use; [`inspect`] sums one up.
+//! - [`backup()`] copies a store that may be in use; [`inspect()`] sums one up.
 //!
 //! The file also shows a read-only view `inflight_taskactivations`, in the form that operators' scripts know.
 
