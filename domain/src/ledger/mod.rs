@@ -12,16 +12,24 @@
 //! | `tick` | what time does: leases, delays, expiry |
 //! | `outgoing` | what leaves through Kafka |
 //! | `journal` | commits: taking them, and what their confirmation allows |
-//! | `partitions` | assignment, start, group commits, loss |
+//! | `partitions` | what is known of each partition |
+//! | `assignment` | how a partition comes: where it starts, and what that voids |
+//! | `reading` | what is read of it, and whether it is read up |
+//! | `group_commits` | what the source is told, and what the group acknowledges |
+//! | `departure` | how it goes: revoked or lost |
 //! | `remember` | early reports and tombstones |
 
 mod admit;
+mod assignment;
 mod claim;
 mod conservation;
+mod departure;
 mod entry;
+mod group_commits;
 mod journal;
 mod outgoing;
 mod partitions;
+mod reading;
 mod ready;
 mod remember;
 mod settle;
@@ -37,12 +45,13 @@ use uuid::Uuid;
 
 pub use self::{
     admit::Admitted,
+    assignment::StartDecision,
     claim::Claimed,
     conservation::Counts,
     entry::Handle,
+    group_commits::SourceAction,
     journal::{CommitWanted, Ticket},
     outgoing::{Outgoing, OutgoingKind},
-    partitions::{SourceAction, StartDecision},
     settle::Settling,
     stats::{NamespaceStats, PartitionStats, Stats},
 };
