@@ -1,16 +1,20 @@
-//! What the source is told, and what the group acknowledges: starts and group commits, and the at-most-once tasks that wait
-//! for them.
+//! What the source is told, and what the group acknowledges: starts and group commits, and the entries that wait for them.
 
 use std::sync::Arc;
 
-use super::{Ledger, entry::Handle, journal::Ticket, partitions::Phase};
+use super::{
+    Ledger,
+    entry::Handle,
+    journal::Ticket,
+    partitions::{Partition, Phase},
+};
 use crate::{
-    activation::{PartitionId, Slot},
+    activation::{Origin, PartitionId, Slot},
     ports::{
         source::{AssignmentId, GroupCommit, Start},
         store::Position,
     },
-    time::Now,
+    time::{Now, Steady},
 };
 
 /// What the engine is to tell the source.
@@ -21,6 +25,7 @@ pub enum SourceAction {
     /// Commit this position.
     Commit(GroupCommit),
 }
+
 impl Ledger {
     /// What the source is to be told now: starts whose position is durable, and group commits that are due; at most one of
     /// those is outstanding for each partition.
@@ -28,22 +33,8 @@ impl Ledger {
         let next = now.steady.saturating_add(self.policy.group_commit_interval);
         let mut actions = Vec::new();
         for partition in self.partitions.slots.values_mut() {
-            if let Phase::Starting { at } = partition.phase {
-                partition.phase = Phase::Reading;
-                actions.push(SourceAction::Start(Start {
-                    partition: partition.id.clone(),
-                    assignment: partition.assignment,
-                    offset: at,
-                    leader_epoch: partition.tracker.leader_epoch().filter(|_| at == partition.tracker.watermark()),
-                }));
-            }
-            let due = partition.commit_soon || partition.next_commit_at <= now.steady;
-            if let Some(offset) = partition.uncommitted().filter(|_| due && !partition.outstanding) {
-                partition.outstanding = true;
-                partition.commit_soon = false;
-                partition.next_commit_at = next;
-                actions.push(SourceAction::Commit(partition.group_commit(offset)));
-            }
+            actions.extend(partition.take_start().map(SourceAction::Start));
+            actions.extend(partition.take_group_commit(now.steady, next).map(SourceAction::Commit));
         }
         actions
     }
@@ -57,33 +48,12 @@ impl Ledger {
         if let Phase::Committing { at } = partition.phase {
             partition.phase = Phase::Starting { at };
         }
-        if offset <= partition.acknowledged {
-            return;
+        if offset > partition.acknowledged {
+            partition.acknowledged = offset;
+            partition.dirty = true;
+            self.unblock_below(slot, offset, now);
+            self.commit_soon(now);
         }
-        partition.acknowledged = offset;
-        partition.dirty = true;
-        let cleared: Vec<Handle> = partition.blocked.range(..offset).map(|(_, handle)| *handle).collect();
-        for handle in cleared {
-            self.clear(slot, handle, now);
-        }
-        self.commit_soon(now);
-    }
-
-    /// Its position is acknowledged: it may be handed out.
-    fn clear(&mut self, slot: Slot, handle: Handle, now: Now) {
-        let Some(entry) = self.entry_mut(handle) else { return };
-        if !entry.terms.at_most_once || !entry.flags.row {
-            return;
-        }
-        entry.flags.cleared = true;
-        self.unblock(slot, handle, now);
-    }
-
-    fn unblock(&mut self, slot: Slot, handle: Handle, now: Now) {
-        if let Some(partition) = self.partitions.slots.get_mut(&slot) {
-            partition.blocked.retain(|_, blocked| *blocked != handle);
-        }
-        self.place(handle, now);
     }
 
     /// A group commit failed, or nobody knows.
@@ -92,7 +62,27 @@ impl Ledger {
         let slot = self.partitions.get(partition, assignment);
         if let Some(partition) = slot.and_then(|slot| self.partitions.slots.get_mut(&slot)) {
             partition.outstanding = false;
+            partition.commit_soon = false;
             partition.next_commit_at = next;
+        }
+    }
+
+    /// Entries below `offset` that wait for an acknowledgement or for the read limit are placed anew; those that still have
+    /// to wait go back.
+    fn unblock_below(&mut self, slot: Slot, offset: i64, now: Now) {
+        let Some(partition) = self.partitions.slots.get_mut(&slot) else { return };
+        let above = partition.blocked.split_off(&offset);
+        let below = std::mem::replace(&mut partition.blocked, above);
+        for handle in below.into_values() {
+            self.place(handle, now);
+        }
+    }
+
+    /// What waits there is placed anew.
+    pub(super) fn unblock(&mut self, origin: Origin, handle: Handle, now: Now) {
+        let partition = self.partitions.slots.get_mut(&origin.slot);
+        if partition.is_some_and(|partition| partition.blocked.remove(&origin.offset).is_some()) {
+            self.place(handle, now);
         }
     }
 
@@ -105,7 +95,7 @@ impl Ledger {
 
     /// The durable positions of all assigned partitions that the group lacks.
     pub fn all_final_positions(&self) -> Vec<GroupCommit> {
-        let ids: Vec<_> = self.partitions.iter().filter(|p| p.is_assigned()).map(|p| p.id.clone()).collect();
+        let ids: Vec<_> = self.partitions.iter().filter(|p| p.is_assigned()).map(|p| p.id().clone()).collect();
         self.final_positions(&ids)
     }
 
@@ -116,17 +106,7 @@ impl Ledger {
         let raised = position.read_limit > partition.confirmed_read_limit;
         partition.confirmed_read_limit = position.read_limit;
         if raised {
-            let below = partition.blocked.range(..position.read_limit).map(|(_, handle)| *handle);
-            for handle in below.collect::<Vec<_>>() {
-                self.unblock_read(position.slot, handle, now);
-            }
-        }
-    }
-
-    fn unblock_read(&mut self, slot: Slot, handle: Handle, now: Now) {
-        match self.entry(handle) {
-            Some(entry) if entry.terms.at_most_once && !entry.flags.cleared => {}
-            Some(_) | None => self.unblock(slot, handle, now),
+            self.unblock_below(position.slot, position.read_limit, now);
         }
     }
 
@@ -142,6 +122,51 @@ impl Ledger {
                     false => Phase::Starting { at },
                 };
             }
+        }
+    }
+}
+
+impl Partition {
+    fn take_start(&mut self) -> Option<Start> {
+        let Phase::Starting { at } = self.phase else { return None };
+        self.phase = Phase::Reading;
+        Some(Start {
+            partition: self.id.clone(),
+            assignment: self.assignment,
+            offset: at,
+            leader_epoch: self.tracker.leader_epoch().filter(|_| at == self.tracker.watermark()),
+        })
+    }
+
+    /// The group commit that is due; the one after it at `next`, or as soon as it is answered when an entry above it waits.
+    fn take_group_commit(&mut self, now: Steady, next: Steady) -> Option<GroupCommit> {
+        let due = self.commit_soon || self.next_commit_at <= now;
+        let offset = self.uncommitted().filter(|_| due && !self.outstanding)?;
+        self.outstanding = true;
+        self.commit_soon = self.blocked.range(offset..).next().is_some();
+        self.next_commit_at = next;
+        Some(self.group_commit(offset))
+    }
+
+    pub(super) fn group_commit(&self, offset: i64) -> GroupCommit {
+        GroupCommit {
+            partition: self.id.clone(),
+            assignment: self.assignment,
+            offset,
+            leader_epoch: self.confirmed_epoch.filter(|_| offset == self.confirmed_watermark),
+            metadata: self.metadata.clone(),
+        }
+    }
+
+    /// The position that the group lacks.
+    pub(super) fn uncommitted(&self) -> Option<i64> {
+        match self.phase {
+            Phase::Committing { at } => Some(at),
+            Phase::Starting { .. } | Phase::Reading => {
+                let lacks = self.committed.is_none_or(|committed| committed < self.confirmed_watermark);
+                lacks.then_some(self.confirmed_watermark)
+            }
+            Phase::Absent | Phase::Journalling { .. } => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{entry::Handle, journal::Ticket};
 use crate::{
     activation::{ActivationId, Origin, PartitionId, Slot, TopicId},
     ports::{
-        source::{AssignmentId, COMMIT_MARK, Committed, GroupCommit},
+        source::{AssignmentId, COMMIT_MARK, Committed},
         store::Position,
     },
     positions::{CommittedBy, Tracker},
@@ -34,7 +34,6 @@ pub(super) struct Partitions {
     pub(super) dropped: Vec<Slot>,
     /// Any partition is still being read again.
     pub(super) behind: bool,
-    pub(super) ticked_at: Steady,
 }
 
 #[derive(Debug)]
@@ -65,9 +64,12 @@ pub(super) struct Partition {
     pub(super) awaited_until: Option<Steady>,
     /// Entries that wait for an acknowledgement or for the read limit.
     pub(super) blocked: BTreeMap<i64, Handle>,
-    pub(super) at_end: bool,
+    /// Since when it is read to its end.
+    at_end_since: Option<Steady>,
     pub(super) log_end: i64,
-    pub(super) read_to_end: Duration,
+    /// How long it had been read to its end before that.
+    at_end_before: Duration,
+    /// Tombstones by the time at the end at which their minutes began; what is not so in `Memory` is out of date.
     pub(super) graves: VecDeque<(ActivationId, Duration)>,
 }
 
@@ -93,15 +95,7 @@ pub(super) enum Phase {
 
 impl Partitions {
     pub(super) fn new(store: Uuid) -> Self {
-        Self {
-            store,
-            slots: BTreeMap::new(),
-            by_id: HashMap::new(),
-            next_slot: 0,
-            dropped: Vec::new(),
-            behind: false,
-            ticked_at: Steady::default(),
-        }
+        Self { store, slots: BTreeMap::new(), by_id: HashMap::new(), next_slot: 0, dropped: Vec::new(), behind: false }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
@@ -156,6 +150,39 @@ impl Partitions {
         }
     }
 
+    pub(super) fn time_at_end(&self, slot: Slot, now: Steady) -> Option<Duration> {
+        self.slots.get(&slot).map(|partition| partition.time_at_end(now))
+    }
+
+    /// The minutes of a tombstone begin.
+    pub(super) fn dig(&mut self, slot: Slot, id: ActivationId, since: Duration) {
+        if let Some(partition) = self.slots.get_mut(&slot) {
+            partition.graves.push_back((id, since));
+        }
+    }
+
+    pub(super) fn oldest_grave(&mut self, slot: Slot) -> Option<(ActivationId, Duration)> {
+        self.slots.get_mut(&slot)?.graves.pop_front()
+    }
+
+    /// Tombstones whose minutes are over, unless they began anew.
+    pub(super) fn take_overdue_graves(&mut self, keep: Duration, now: Steady) -> Vec<(ActivationId, Duration)> {
+        let mut overdue = Vec::new();
+        for partition in self.slots.values_mut() {
+            let time = partition.time_at_end(now);
+            while partition.graves.front().is_some_and(|(_, since)| time.saturating_sub(*since) >= keep) {
+                overdue.extend(partition.graves.pop_front());
+            }
+        }
+        overdue
+    }
+
+    pub(super) fn close_graves(&mut self, slot: Slot) {
+        if let Some(partition) = self.slots.get_mut(&slot) {
+            partition.graves.clear();
+        }
+    }
+
     pub(super) fn flush_all(&mut self) {
         for partition in self.slots.values_mut() {
             partition.flush = true;
@@ -171,6 +198,15 @@ impl Partitions {
         flush.collect()
     }
 
+    /// Partitions that did not come back in time.
+    pub(super) fn take_given_up(&mut self, now: Steady) -> Vec<Slot> {
+        let given_up = |partition: &mut Partition| {
+            let overdue = partition.awaited_until.take_if(|until| *until <= now);
+            overdue.is_some() && !partition.is_assigned()
+        };
+        self.slots.iter_mut().filter_map(|(slot, partition)| given_up(partition).then_some(*slot)).collect()
+    }
+
     pub(super) fn take_dropped(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.dropped)
     }
@@ -183,21 +219,7 @@ impl Partitions {
         dirty.collect()
     }
 
-    pub(super) fn buried(&mut self, slot: Slot, id: ActivationId) {
-        if let Some(partition) = self.slots.get_mut(&slot) {
-            partition.graves.push_back((id, partition.read_to_end));
-        }
-    }
-
-    pub(super) fn oldest_buried(&mut self, slot: Slot) -> Option<ActivationId> {
-        self.slots.get_mut(&slot)?.graves.pop_front().map(|(id, _)| id)
-    }
-
-    pub(super) fn take_buried(&mut self, slot: Slot) -> Vec<ActivationId> {
-        let graves = self.slots.get_mut(&slot).map(|partition| std::mem::take(&mut partition.graves));
-        graves.unwrap_or_default().into_iter().map(|(id, _)| id).collect()
-    }
-
+    /// The partition, if this is the assignment that holds it.
     pub(super) fn get(&self, id: &PartitionId, assignment: AssignmentId) -> Option<Slot> {
         let slot = *self.by_id.get(id)?;
         let partition = self.slots.get(&slot)?;
@@ -268,9 +290,9 @@ impl Partition {
             catch_up_to: i64::MIN,
             awaited_until: None,
             blocked: BTreeMap::new(),
-            at_end: false,
+            at_end_since: None,
             log_end: watermark,
-            read_to_end: Duration::ZERO,
+            at_end_before: Duration::ZERO,
             graves: VecDeque::new(),
         }
     }
@@ -288,38 +310,18 @@ impl Partition {
         }
     }
 
-    /// What had been handed out may still come again.
-    pub(super) fn is_behind(&self, now: Steady) -> bool {
-        match self.phase {
-            Phase::Absent => {
-                self.catch_up_to > self.tracker.watermark() && self.awaited_until.is_some_and(|until| now < until)
-            }
-            Phase::Journalling { .. } | Phase::Committing { .. } | Phase::Starting { .. } | Phase::Reading => {
-                self.tracker.next().unwrap_or(i64::MIN) < self.catch_up_to
-            }
-        }
+    /// How long it has been read to its end, in all.
+    pub(super) fn time_at_end(&self, now: Steady) -> Duration {
+        self.at_end_before + self.at_end_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    pub(super) fn group_commit(&self, offset: i64) -> GroupCommit {
-        GroupCommit {
-            partition: self.id.clone(),
-            assignment: self.assignment,
-            offset,
-            leader_epoch: self.confirmed_epoch,
-            metadata: self.metadata.clone(),
-        }
+    pub(super) fn reached_end(&mut self, now: Steady) {
+        self.at_end_since.get_or_insert(now);
     }
 
-    /// The position that the group lacks.
-    pub(super) fn uncommitted(&self) -> Option<i64> {
-        match self.phase {
-            Phase::Committing { at } => Some(at),
-            Phase::Starting { .. } | Phase::Reading => {
-                let lacks = self.committed.is_none_or(|committed| committed < self.confirmed_watermark);
-                lacks.then_some(self.confirmed_watermark)
-            }
-            Phase::Absent | Phase::Journalling { .. } => None,
-        }
+    pub(super) fn left_end(&mut self, now: Steady) {
+        self.at_end_before = self.time_at_end(now);
+        self.at_end_since = None;
     }
 
     pub(super) fn id(&self) -> &Arc<PartitionId> {

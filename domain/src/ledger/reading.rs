@@ -10,26 +10,32 @@ use crate::{
     activation::{Origin, PartitionId, Slot},
     ports::source::AssignmentId,
     positions::Reading,
-    time::Now,
+    time::{Now, Steady},
 };
+
+/// How often partitions are looked after while something of theirs only waits for time to pass.
+const UPKEEP: Duration = Duration::from_millis(500);
 
 impl Ledger {
     /// The partition behind a slot.
     pub fn partition_name(&self, slot: Slot) -> Option<Arc<PartitionId>> {
-        self.partitions.slots.get(&slot).map(|partition| partition.id.clone())
+        self.partitions.slots.get(&slot).map(|partition| partition.id().clone())
     }
 
-    /// The slot of a partition that is being read in this assignment; none: what comes from it is stale.
+    /// The slot of a partition that is being read in this assignment; none: what comes from it is stale, or was on its way
+    /// before the start that was named last.
     pub fn reading(&self, partition: &PartitionId, assignment: AssignmentId) -> Option<Slot> {
-        self.partitions.get(partition, assignment)
+        let slot = self.partitions.get(partition, assignment)?;
+        let partition = self.partitions.slots.get(&slot)?;
+        (partition.phase == Phase::Reading).then_some(slot)
     }
 
     pub(super) fn partition_read(&mut self, origin: Origin, leader_epoch: Option<i32>, now: Now) -> Reading {
-        let step = self.policy.read_limit_step;
+        let step = self.policy.read_limit_step.max(1);
         let Some(partition) = self.partitions.slots.get_mut(&origin.slot) else { return Reading::Known };
         let reading = partition.tracker.read(origin.offset, leader_epoch);
-        partition.at_end = false;
-        partition.log_end = partition.log_end.max(origin.offset + 1);
+        partition.left_end(now.steady);
+        partition.log_end = partition.log_end.max(origin.offset.saturating_add(1));
         if origin.offset.saturating_add(step / 2) >= partition.read_limit {
             partition.read_limit = origin.offset.saturating_add(step);
             partition.dirty = true;
@@ -40,9 +46,9 @@ impl Ledger {
 
     /// The partition was read to its end: there is nothing below `offset` that was not delivered.
     pub fn end(&mut self, partition: &PartitionId, assignment: AssignmentId, offset: i64, now: Now) {
-        let Some(slot) = self.partitions.get(partition, assignment) else { return };
+        let Some(slot) = self.reading(partition, assignment) else { return };
         let Some(partition) = self.partitions.slots.get_mut(&slot) else { return };
-        partition.at_end = true;
+        partition.reached_end(now.steady);
         partition.log_end = offset;
         if partition.tracker.skip_to(offset) {
             self.position_changed(slot, now);
@@ -80,33 +86,11 @@ impl Ledger {
             self.commit_now(now);
         }
     }
+
     pub(super) fn tick_partitions(&mut self, now: Now) {
-        let elapsed = now.steady.since(self.partitions.ticked_at);
-        self.partitions.ticked_at = now.steady;
-        let keep = self.policy.tombstones_keep;
-        let mut overdue = Vec::new();
-        let mut given_up = Vec::new();
-        for (slot, partition) in &mut self.partitions.slots {
-            if partition.at_end {
-                partition.read_to_end += elapsed;
-            }
-            while let Some((id, at)) = partition.graves.front() {
-                if partition.read_to_end.saturating_sub(*at) < keep || self.memory.is_publishing(id) {
-                    break;
-                }
-                overdue.extend(partition.graves.pop_front().map(|(id, _)| id));
-            }
-            if partition.phase == Phase::Absent && partition.awaited_until.is_some_and(|until| until <= now.steady) {
-                partition.awaited_until = None;
-                given_up.push(*slot);
-            }
-        }
-        for id in overdue {
-            self.memory.unbury(id);
-            self.commit_soon(now);
-        }
-        for slot in given_up {
-            self.doubt(slot, Some(i64::MAX), now);
+        self.unbury_overdue(now);
+        for slot in self.partitions.take_given_up(now.steady) {
+            self.doubt(slot, i64::MAX, now);
         }
         self.look_behind(now);
     }
@@ -116,17 +100,38 @@ impl Ledger {
         let was = self.partitions.behind;
         let behind = self.partitions.iter().any(|partition| partition.is_behind(now.steady));
         self.partitions.behind = behind;
-        if was && !self.partitions.behind && self.memory.forget_early() {
+        if was && !behind && self.memory.forget_early() {
             self.commit_soon(now);
         }
     }
 
     /// How long until a partition needs attention.
     pub(super) fn next_partition_wake(&self, now: Now) -> Option<Duration> {
-        let commits = self.partitions.iter().filter(|p| !p.outstanding && p.uncommitted().is_some());
-        let commits = commits.map(|partition| partition.next_commit_at.since(now.steady)).min();
-        let waits = |p: &Partition| p.awaited_until.is_some() || !p.graves.is_empty() || p.is_behind(now.steady);
-        let upkeep = self.partitions.iter().any(waits).then_some(Duration::from_millis(500));
-        commits.into_iter().chain(upkeep).min()
+        let commits = self.partitions.iter().filter_map(|partition| partition.next_group_commit(now.steady)).min();
+        let waits = self.is_catching_up() || self.partitions.iter().any(Partition::waits);
+        commits.into_iter().chain(waits.then_some(UPKEEP)).min()
+    }
+}
+
+impl Partition {
+    /// What had been handed out may still come again.
+    fn is_behind(&self, now: Steady) -> bool {
+        match self.phase {
+            Phase::Absent => {
+                self.catch_up_to > self.tracker.watermark() && self.awaited_until.is_some_and(|until| now < until)
+            }
+            Phase::Journalling { .. } | Phase::Committing { .. } | Phase::Starting { .. } | Phase::Reading => {
+                self.tracker.next().unwrap_or(i64::MIN) < self.catch_up_to
+            }
+        }
+    }
+
+    fn waits(&self) -> bool {
+        self.awaited_until.is_some() || !self.graves.is_empty()
+    }
+
+    fn next_group_commit(&self, now: Steady) -> Option<Duration> {
+        self.uncommitted().filter(|_| !self.outstanding)?;
+        Some(self.next_commit_at.since(now))
     }
 }
