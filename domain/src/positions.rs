@@ -14,8 +14,8 @@ pub struct Tracker {
     marks: BTreeMap<i64, Mark>,
     /// Ranges that the log does not have, by start; they need not be journalled, the log skips them again.
     holes: BTreeMap<i64, i64>,
-    /// From which offset on which leader epoch applies.
-    epochs: BTreeMap<i64, i32>,
+    /// From which offset on which leader epoch applies, where it is known.
+    epochs: BTreeMap<i64, Option<i32>>,
     next: Option<i64>,
 }
 
@@ -43,9 +43,7 @@ impl Tracker {
     /// A tracker as it was journalled.
     pub fn restore(watermark: i64, leader_epoch: Option<i32>, settled: &[u8]) -> Self {
         let mut tracker = Self::new(watermark);
-        if let Some(epoch) = leader_epoch {
-            tracker.epochs.insert(i64::MIN, epoch);
-        }
+        tracker.note_epoch(i64::MIN, leader_epoch);
         for offset in bits(watermark, settled) {
             tracker.marks.insert(offset, Mark::Settled);
         }
@@ -62,9 +60,10 @@ impl Tracker {
         self.next
     }
 
-    /// The epoch of the leader that wrote the last record below the watermark.
+    /// The epoch of the leader that wrote the record just below the watermark. None where that is not known: a consumer
+    /// that is told an older one would see a cut log where there is none.
     pub fn leader_epoch(&self) -> Option<i32> {
-        self.epochs.range(..self.watermark).next_back().map(|(_, epoch)| *epoch)
+        self.epochs.range(..self.watermark).next_back().and_then(|(_, epoch)| *epoch)
     }
 
     /// Reading begins at `offset`; nothing of an earlier reading counts but rows and what is settled.
@@ -99,7 +98,11 @@ impl Tracker {
         if offset <= next {
             return false;
         }
-        self.holes.insert(next.max(self.watermark), offset);
+        let start = next.max(self.watermark);
+        if start < offset {
+            self.holes.insert(start, offset);
+        }
+        self.note_epoch(next, None);
         self.next = Some(offset);
         true
     }
@@ -171,8 +174,11 @@ impl Tracker {
 
     /// Everything below `offset` is done with, by whoever did it.
     pub fn forward_to(&mut self, offset: i64) {
-        self.watermark = self.watermark.max(offset);
-        self.forget_below();
+        if offset > self.watermark {
+            self.epochs.clear();
+            self.watermark = offset;
+            self.forget_below();
+        }
     }
 
     fn forget_below(&mut self) {
@@ -191,9 +197,8 @@ impl Tracker {
     }
 
     fn note_epoch(&mut self, offset: i64, leader_epoch: Option<i32>) {
-        let Some(epoch) = leader_epoch else { return };
-        if self.epochs.last_key_value().map(|(_, last)| *last) != Some(epoch) {
-            self.epochs.insert(offset, epoch);
+        if self.epochs.last_key_value().and_then(|(_, last)| *last) != leader_epoch {
+            self.epochs.insert(offset, leader_epoch);
         }
     }
 }
@@ -313,10 +318,21 @@ pub enum NoStart {
 /// Decides where to start (rule 5 of the design): at the larger of the stored and the committed position, unless somebody
 /// set the committed one back. Never over records that still exist, never silently over lost ones.
 pub fn plan(known: Known) -> Result<Plan, NoStart> {
-    let (at, because) = choose(known)?;
+    let (at, because) = choose(known.without_void())?;
     let lost = u64::try_from(known.log_start - at).unwrap_or(0);
     let cut = at > known.log_end;
     Ok(Plan { at: at.min(known.log_end).max(known.log_start), because, lost, cut })
+}
+
+impl Known {
+    /// A position that this very store committed and that lies beyond the log's end is of a log that was cut since; it says
+    /// nothing about this store's age.
+    fn without_void(self) -> Self {
+        let is_void = |committed: &GroupPosition| {
+            committed.by == CommittedBy::ThisStore && committed.offset > self.log_end && self.stored.is_some()
+        };
+        Self { committed: self.committed.filter(|committed| !is_void(committed)), ..self }
+    }
 }
 
 fn choose(known: Known) -> Result<(i64, Because), NoStart> {

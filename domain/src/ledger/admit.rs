@@ -37,7 +37,7 @@ impl Ledger {
         }
         self.memory.load(state.early_reports);
         for tombstone in state.tombstones {
-            self.load_tombstone(tombstone);
+            self.load_tombstone(tombstone, now);
         }
     }
 
@@ -65,15 +65,10 @@ impl Ledger {
             lost_leases: row.lost_leases,
             state: entry::resumed(row.state, lease, now),
             commit: 0,
-            flags: Flags {
-                marked: row.marked,
-                row: true,
-                stored: true,
-                cleared: origin.is_none_or(|origin| self.partitions.is_acknowledged(origin)),
-                ..Flags::default()
-            },
+            flags: Flags { marked: row.marked, row: true, stored: true, ..Flags::default() },
         });
         self.groups.counts(group).loaded += 1;
+        self.remind_of_expiry(handle);
         self.resume(handle, now);
     }
 
@@ -81,7 +76,10 @@ impl Ledger {
         let Some(entry) = self.entry(handle) else { return };
         match &entry.state {
             State::Pending { .. } => self.place(handle, now),
-            State::Processing(lease) => self.timers.set(When::Steady(lease.ends), handle),
+            State::Processing(lease) => {
+                let ends = When::Steady(lease.ends);
+                self.remind(ends, handle);
+            }
             State::Retry { publication: Publication::Parked(_), .. } => self.publishes(handle),
             State::Retry { .. } if entry.terms.at_most_once => self.give_up(handle, FailureCause::InDoubt, now),
             State::Retry { .. } => {
@@ -162,7 +160,7 @@ impl Ledger {
         self.memory.fulfil(&activation.id);
         self.finished(&activation.id);
         if activation.marked {
-            self.bury(activation.id.clone(), origin.slot);
+            self.bury(activation.id.clone(), origin.slot, now);
         }
         self.settle_offset(origin, now);
     }
@@ -191,9 +189,7 @@ impl Ledger {
         let handle = self.insert(entry);
         self.groups.counts(group).admitted += 1;
         self.journal.window.push_back((now.steady.saturating_add(self.policy.window), handle));
-        if let Some(expires_at) = terms.expires_at {
-            self.timers.set(When::Wall(expires_at), handle);
-        }
+        self.remind_of_expiry(handle);
         if terms.at_most_once {
             self.write_through(origin, now);
         } else if evict || outlives_window {
@@ -211,19 +207,20 @@ impl Ledger {
         };
         let State::Pending { ready_at } = entry.state else { return };
         let (group, origin) = (entry.group, entry.origin);
-        let cleared = !entry.terms.at_most_once || entry.flags.cleared || origin.is_none();
+        let (at_most_once, written) = (entry.terms.at_most_once, entry.flags.row);
         if ready_at > now.wall {
             super::leave(&mut self.depths, entry);
             entry.flags.delayed = true;
             super::enter(&mut self.depths, entry);
-            return self.timers.set(When::Wall(ready_at), handle);
+            return self.remind(When::Wall(ready_at), handle);
         }
-        let written = entry.flags.row;
         match origin {
-            Some(origin) if !cleared => self.partitions.block(origin, handle),
+            Some(origin) if at_most_once && !(written && self.partitions.is_acknowledged(origin)) => {
+                self.partitions.block(origin, handle);
+            }
             Some(origin) if !written && self.partitions.may_have_been_handed_out(origin) && now.steady < hold_until => {
                 entry.flags.held = true;
-                self.timers.set(When::Steady(hold_until), handle);
+                self.remind(When::Steady(hold_until), handle);
             }
             Some(origin) if !written && self.partitions.is_beyond_read_limit(origin) => {
                 self.partitions.block(origin, handle);

@@ -1,10 +1,13 @@
 //! What workers get.
 
+use std::collections::{BTreeSet, HashMap};
+
 use bytes::Bytes;
 
 use super::{
     Ledger,
     entry::{self, Handle},
+    is_pending,
     journal::Ticket,
 };
 use crate::{
@@ -36,7 +39,7 @@ impl Ledger {
         loop {
             let handle = self.groups.pop(wanted)?;
             let Some(entry) = self.entry(handle) else { continue };
-            if !matches!(entry.state, State::Pending { .. }) || entry.flags.delayed {
+            if !is_pending(entry) || entry.flags.delayed {
                 continue;
             }
             if entry.is_expired(now.wall) {
@@ -64,14 +67,13 @@ impl Ledger {
             (false, false) => None,
         };
         let payload = self.entry(handle)?.payload.clone();
-        if payload.is_none() {
-            self.want(handle);
-        }
+        self.want(handle);
         Some(Claimed { handle, lease, payload, ticket })
     }
 
     fn want(&mut self, handle: Handle) {
         if let Some(entry) = self.entry_mut(handle)
+            && entry.payload.is_none()
             && !std::mem::replace(&mut entry.flags.wanted, true)
         {
             self.wanted.push_back(handle);
@@ -100,22 +102,25 @@ impl Ledger {
         self.entry(handle).is_some_and(|entry| entry.state == State::Processing(lease))
     }
 
-    /// The payloads to be read back now: those that claims wait for, and those next in line behind them.
+    /// The payloads to be read back now: those that claims wait for, and those next in line behind them, but for those that
+    /// are being read back already. Each must be answered by [`Ledger::payloads_read`].
     pub fn take_wanted_payloads(&mut self) -> Vec<Handle> {
-        let mut wanted: Vec<Handle> = self.wanted.drain(..).collect();
-        let groups: std::collections::BTreeSet<u32> =
-            wanted.iter().filter_map(|handle| self.entry(*handle)).map(|entry| entry.group).collect();
+        let waiting: Vec<Handle> = self.wanted.drain(..).collect();
+        let groups: BTreeSet<u32> =
+            waiting.iter().filter_map(|handle| self.entry(*handle)).map(|entry| entry.group).collect();
         for group in groups {
-            let upcoming = self.groups.upcoming(group, READ_AHEAD);
-            wanted.extend(upcoming.filter(|handle| self.entry(*handle).is_some_and(|entry| entry.payload.is_none())));
+            let upcoming: Vec<Handle> = self.groups.upcoming(group, READ_AHEAD).collect();
+            for handle in upcoming {
+                self.want(handle);
+            }
         }
-        wanted
+        waiting.into_iter().chain(self.wanted.drain(..)).collect()
     }
 
     /// Payloads that were read back. What was asked for and is not among them cannot be read: it fails, with that reason,
     /// and is kept.
     pub fn payloads_read(&mut self, asked: &[Handle], read: Vec<(Key, Bytes)>, now: Now) {
-        let mut read: std::collections::HashMap<Key, Bytes> = read.into_iter().collect();
+        let mut read: HashMap<Key, Bytes> = read.into_iter().collect();
         for handle in asked {
             match read.remove(&handle.key) {
                 Some(payload) => self.payload_read(*handle, payload),

@@ -8,7 +8,7 @@ use crate::{
     activation::{ActivationId, Key, Origin, Route, Terms},
     lifecycle::{Circumstances, Lease, Publication, State},
     policy::Policy,
-    ports::store::{Row, RowState},
+    ports::store::{FailureCause, Row, RowState},
     time::{Now, Steady, Timestamp},
 };
 
@@ -53,15 +53,13 @@ pub(super) struct Flags {
     pub(super) stored: bool,
     /// It waits for its time.
     pub(super) delayed: bool,
-    /// At-most-once, and its Kafka position is acknowledged: it may be handed out.
-    pub(super) cleared: bool,
     /// Its payload is to be dropped from memory once it is stored.
     pub(super) evict: bool,
     /// Its retry may have been, or may be, published.
     pub(super) retries: bool,
     /// It is held back for a while after an unclean stop.
     pub(super) held: bool,
-    /// A claim waits for its payload to be read back.
+    /// Its payload is being read back.
     pub(super) wanted: bool,
 }
 
@@ -80,9 +78,18 @@ impl Entry {
         self.terms.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// Left to whoever reads its partition next when the partition is lost: nothing says that it was here.
+    /// Left to whoever reads its partition next when the partition is lost: nothing says that it was here. What a worker
+    /// settled stays, since it may be answered.
     pub(super) fn can_be_withdrawn(&self) -> bool {
-        !self.flags.row && !matches!(self.state, State::Done(_))
+        !self.flags.row && !self.is_settled()
+    }
+
+    fn is_settled(&self) -> bool {
+        match &self.state {
+            State::Pending { .. } | State::Processing(_) => false,
+            State::Failed { cause, .. } => *cause == FailureCause::Reported,
+            State::Retry { .. } | State::Done(_) => true,
+        }
     }
 
     pub(super) fn row_state(&self) -> Option<RowState> {

@@ -77,11 +77,13 @@ impl Ledger {
         self.take(now, false)
     }
 
-    /// Takes the last commit of an orderly stop: everything becomes a row, and the store is marked as closed. None while a
-    /// commit is under way.
+    /// Takes the last commit of an orderly stop: everything becomes a row, and the store is marked as closed. It stays
+    /// marked as open while tasks handed out before a crash or loss are still to be read again: the next start goes on
+    /// waiting for the reports on them. None while a commit is under way.
     pub fn take_closing_commit(&mut self, now: Now) -> Option<Commit> {
         self.partitions.flush_all();
-        self.take(now, true)
+        self.look_behind(now);
+        self.take(now, !self.is_catching_up())
     }
 
     fn take(&mut self, now: Now, closing: bool) -> Option<Commit> {
@@ -92,7 +94,7 @@ impl Ledger {
         let mut commit = Commit { number: self.journal.number + 1, closing, ..Commit::default() };
         let mut taken = Taken::default();
         for handle in std::mem::take(&mut self.journal.dirty) {
-            self.write(handle, &mut commit, &mut taken);
+            self.write(handle, &mut commit, &mut taken, now);
         }
         self.write_positions(&mut commit, &mut taken);
         commit.clear_origin = std::mem::take(&mut self.journal.clear_origin);
@@ -141,7 +143,7 @@ impl Ledger {
         self.entry(handle).and_then(|entry| entry.origin).is_none_or(|origin| slots.contains(&origin.slot))
     }
 
-    fn write(&mut self, handle: Handle, commit: &mut Commit, taken: &mut Taken) {
+    fn write(&mut self, handle: Handle, commit: &mut Commit, taken: &mut Taken, now: Now) {
         let Some(entry) = self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key) else {
             return;
         };
@@ -161,7 +163,7 @@ impl Ledger {
                 if let Some(origin) = origin {
                     self.partitions.settle(origin);
                     if let Some(id) = buried {
-                        self.bury(id, origin.slot);
+                        self.bury(id, origin.slot, now);
                     }
                 }
             }
@@ -197,7 +199,7 @@ impl Ledger {
             self.publish_if_waiting(handle);
         }
         for handle in taken.leaving {
-            self.left(handle);
+            self.left(handle, now);
         }
         for position in taken.positions {
             self.position_confirmed(&position, now);
@@ -221,12 +223,12 @@ impl Ledger {
         }
     }
 
-    fn left(&mut self, handle: Handle) {
+    fn left(&mut self, handle: Handle, now: Now) {
         let Some(entry) = self.remove(handle) else { return };
         if let State::Done(outcome) = entry.state {
             self.count(entry.group, outcome);
         }
-        self.no_longer_publishes(&entry);
+        self.no_longer_publishes(&entry, now);
         self.finished(&entry.id);
     }
 
@@ -258,6 +260,12 @@ impl Ledger {
     pub(super) fn commit_soon(&mut self, now: Now) {
         let at = now.steady.saturating_add(self.policy.lazy_commit);
         self.journal.commit_at = Some(self.journal.commit_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Whether the journal has the entry as it is.
+    pub(super) fn is_durable(&self, handle: Handle) -> bool {
+        let confirmed = self.journal.confirmed;
+        self.entry(handle).is_some_and(|entry| entry.flags.row && !entry.flags.dirty && entry.commit <= confirmed)
     }
 
     /// What must be durable before anybody may learn the entry's present state. None: it is already.

@@ -12,16 +12,24 @@
 //! | `tick` | what time does: leases, delays, expiry |
 //! | `outgoing` | what leaves through Kafka |
 //! | `journal` | commits: taking them, and what their confirmation allows |
-//! | `partitions` | assignment, start, group commits, loss |
+//! | `partitions` | what is known of each partition |
+//! | `assignment` | how a partition comes: where it starts, and what that voids |
+//! | `reading` | what is read of it, and whether it is read up |
+//! | `group_commits` | what the source is told, and what the group acknowledges |
+//! | `departure` | how it goes: revoked or lost |
 //! | `remember` | early reports and tombstones |
 
 mod admit;
+mod assignment;
 mod claim;
 mod conservation;
+mod departure;
 mod entry;
+mod group_commits;
 mod journal;
 mod outgoing;
 mod partitions;
+mod reading;
 mod ready;
 mod remember;
 mod settle;
@@ -37,12 +45,13 @@ use uuid::Uuid;
 
 pub use self::{
     admit::Admitted,
+    assignment::StartDecision,
     claim::Claimed,
     conservation::Counts,
     entry::Handle,
+    group_commits::SourceAction,
     journal::{CommitWanted, Ticket},
     outgoing::{Outgoing, OutgoingKind},
-    partitions::{SourceAction, StartDecision},
     settle::Settling,
     stats::{NamespaceStats, PartitionStats, Stats},
 };
@@ -140,20 +149,34 @@ impl Ledger {
         };
         let circumstances = entry.circumstances(&self.policy, now.wall);
         let step = lifecycle::step(&entry.state, event, circumstances)?;
+        let (group, waited) = (entry.group, is_pending(entry));
         leave(&mut self.depths, entry);
         entry.flags.delayed = false;
         entry.state = step.state;
         entry.lost_leases = step.lost_leases;
         enter(&mut self.depths, entry);
+        if waited && !matches!(entry.state, State::Processing(_)) {
+            self.left_queue(group);
+        }
         self.entered(handle, now);
         Ok(())
+    }
+
+    /// An entry that waited left otherwise than by a claim.
+    fn left_queue(&mut self, group: u32) {
+        let entries = &self.entries;
+        let entry = |handle: Handle| entries.get(handle.index as usize).filter(|entry| entry.key == handle.key);
+        self.groups.one_left(group, |handle| entry(handle).is_some_and(is_pending));
     }
 
     fn entered(&mut self, handle: Handle, now: Now) {
         let Some(entry) = self.entry(handle) else { return };
         match &entry.state {
             State::Pending { .. } => self.came_back(handle, now),
-            State::Processing(lease) => self.timers.set(entry::When::Steady(lease.ends), handle),
+            State::Processing(lease) => {
+                let ends = entry::When::Steady(lease.ends);
+                self.remind(ends, handle);
+            }
             State::Retry { .. } => self.publishes(handle),
             State::Failed { .. } | State::Done(_) => {}
         }
@@ -252,6 +275,10 @@ fn standing<'a>(depths: &'a mut Depths, entry: &Entry) -> &'a mut usize {
         State::Failed { .. } => &mut depths.failed,
         State::Done(_) => &mut depths.done,
     }
+}
+
+fn is_pending(entry: &Entry) -> bool {
+    matches!(entry.state, State::Pending { .. })
 }
 
 fn is_parked(publication: &Publication) -> bool {

@@ -51,7 +51,8 @@ impl Ledger {
         let mut taken = Vec::new();
         while taken.len() < count {
             let Some(handle) = self.outgoing.pop_front() else { break };
-            if self.apply(handle, Event::PublishBegins, now).is_ok()
+            if self.is_durable(handle)
+                && self.apply(handle, Event::PublishBegins, now).is_ok()
                 && let Some(outgoing) = self.entry(handle).and_then(|entry| describe(handle, entry))
             {
                 taken.push(outgoing);
@@ -94,9 +95,11 @@ impl Ledger {
         }
     }
 
-    pub(super) fn no_longer_publishes(&mut self, entry: &Entry) {
+    pub(super) fn no_longer_publishes(&mut self, entry: &Entry, now: Now) {
         if entry.flags.retries {
-            self.memory.no_longer_publishes(&entry.id.retry(entry.terms.attempt.saturating_add(1)));
+            let id = entry.id.retry(entry.terms.attempt.saturating_add(1));
+            self.memory.no_longer_publishes(&id);
+            self.bury_again(&id, now);
         }
     }
 }

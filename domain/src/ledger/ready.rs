@@ -14,12 +14,14 @@ pub(super) struct Group {
     pub(super) namespace: Box<str>,
     pub(super) counts: Counts,
     queue: Queue,
-    listed: bool,
+    /// The front of its queue under which it is listed.
+    listed: Option<Handle>,
 }
 
 impl Group {
-    pub(super) fn front(&self) -> Option<Handle> {
-        self.queue.front()
+    /// What waits, next in line first. Entries that left meanwhile may be among them.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Handle> {
+        self.queue.iter()
     }
 }
 
@@ -28,7 +30,12 @@ impl Group {
 struct Queue {
     fresh: VecDeque<Handle>,
     back: BTreeSet<Handle>,
+    /// How many entries left without being taken out, at most.
+    left: usize,
 }
+
+/// As many entries that left may stay in a queue in any case.
+const LEFT_MAX: usize = 64;
 
 impl Queue {
     fn front(&self) -> Option<Handle> {
@@ -39,8 +46,20 @@ impl Queue {
         self.back.pop_first().or_else(|| self.fresh.pop_front())
     }
 
-    fn len(&self) -> usize {
-        self.back.len() + self.fresh.len()
+    /// An entry left without being taken out. Returns whether it is time to take those out.
+    fn one_left(&mut self) -> bool {
+        self.left += 1;
+        self.left > LEFT_MAX.max((self.back.len() + self.fresh.len()) / 2)
+    }
+
+    fn retain(&mut self, waits: impl Fn(Handle) -> bool) {
+        self.left = 0;
+        self.fresh.retain(|handle| waits(*handle));
+        self.back.retain(|handle| waits(*handle));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Handle> {
+        self.back.iter().chain(&self.fresh).copied()
     }
 }
 
@@ -52,16 +71,16 @@ const IDLE_GROUPS_MAX: usize = 1024;
 pub(super) struct Groups {
     groups: Slab<Group>,
     applications: HashMap<Box<str>, Application>,
-    /// Applications with something ready: an index of `groups` with a non-empty queue.
-    listed: Vec<u32>,
+    /// Groups with something in their queue, by its front.
+    listed: BTreeSet<(Handle, u32)>,
     pub(super) others: Counts,
 }
 
 #[derive(Debug, Default)]
 struct Application {
     namespaces: HashMap<Box<str>, u32>,
-    /// Those with something in their queue.
-    listed: Vec<u32>,
+    /// Those with something in their queue, by its front.
+    listed: BTreeSet<(Handle, u32)>,
 }
 
 impl Groups {
@@ -76,7 +95,7 @@ impl Groups {
             namespace: namespace.into(),
             counts: Counts::default(),
             queue: Queue::default(),
-            listed: false,
+            listed: None,
         });
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let application = self.applications.entry(application.into()).or_default();
@@ -104,7 +123,7 @@ impl Groups {
         if let Some(found) = self.groups.get_mut(group as usize) {
             found.queue.fresh.push_back(handle);
         }
-        self.list(group);
+        self.relist(group);
     }
 
     /// Puts an entry that was handed out before back at the front, by age.
@@ -112,7 +131,7 @@ impl Groups {
         if let Some(found) = self.groups.get_mut(group as usize) {
             found.queue.back.insert(handle);
         }
-        self.list(group);
+        self.relist(group);
     }
 
     /// Takes the oldest entry that fits. Entries that left meanwhile may still come: the caller looks and asks again.
@@ -120,54 +139,58 @@ impl Groups {
         let group = self.oldest(wanted)?;
         let found = self.groups.get_mut(group as usize)?;
         let handle = found.queue.pop();
-        if found.queue.len() == 0 {
-            self.unlist(group);
-        }
+        self.relist(group);
         handle
+    }
+
+    /// An entry that may stand in the queue left without being claimed. Where nobody claims, such entries are taken out when
+    /// they are the most: `waits` tells which are not.
+    pub(super) fn one_left(&mut self, group: u32, waits: impl Fn(Handle) -> bool) {
+        if let Some(found) = self.groups.get_mut(group as usize)
+            && found.queue.one_left()
+        {
+            found.queue.retain(waits);
+            self.relist(group);
+        }
     }
 
     /// The entries next in line of the group, up to `count`.
     pub(super) fn upcoming(&self, group: u32, count: usize) -> impl Iterator<Item = Handle> {
-        let queue = self.groups.get(group as usize).map(|group| &group.queue);
-        queue.into_iter().flat_map(|queue| queue.back.iter().chain(&queue.fresh)).copied().take(count)
+        self.groups.get(group as usize).into_iter().flat_map(Group::waiting).take(count)
     }
 
     fn oldest(&self, wanted: &Wanted) -> Option<u32> {
         let listed = match wanted {
-            Wanted::Namespace { application, namespace } => {
-                return self.find(application, namespace).filter(|group| self.front(*group).is_some());
-            }
+            Wanted::Namespace { application, namespace } => return self.find(application, namespace),
             Wanted::Application(application) => &self.applications.get(application.as_str())?.listed,
             Wanted::Any => &self.listed,
         };
-        match listed.as_slice() {
-            [only] => Some(*only),
-            listed => listed.iter().copied().min_by_key(|group| self.front(*group)),
-        }
+        listed.first().map(|(_, group)| *group)
     }
 
-    pub(super) fn front(&self, group: u32) -> Option<Handle> {
-        self.groups.get(group as usize)?.queue.front()
-    }
-
-    fn list(&mut self, group: u32) {
+    /// Lists the group under the front of its queue, as it is by now.
+    fn relist(&mut self, group: u32) {
         let Some(found) = self.groups.get_mut(group as usize) else { return };
-        if std::mem::replace(&mut found.listed, true) {
+        let front = found.queue.front();
+        let before = std::mem::replace(&mut found.listed, front);
+        if before == front {
             return;
         }
-        self.listed.push(group);
-        if let Some(application) = self.applications.get_mut(&found.application) {
-            application.listed.push(group);
+        let application = self.applications.get_mut(&found.application).map(|application| &mut application.listed);
+        for listed in [Some(&mut self.listed), application].into_iter().flatten() {
+            if let Some(before) = before {
+                listed.remove(&(before, group));
+            }
+            if let Some(front) = front {
+                listed.insert((front, group));
+            }
         }
     }
 
     fn unlist(&mut self, group: u32) {
         let Some(found) = self.groups.get_mut(group as usize) else { return };
-        found.listed = false;
-        self.listed.retain(|listed| *listed != group);
-        if let Some(application) = self.applications.get_mut(&found.application) {
-            application.listed.retain(|listed| *listed != group);
-        }
+        found.queue = Queue::default();
+        self.relist(group);
     }
 
     fn forget_idle(&mut self) {

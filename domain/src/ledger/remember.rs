@@ -1,11 +1,15 @@
 //! What is remembered beyond entries: completions that came before their task, and removed retries of ours.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use super::Ledger;
 use crate::{
     activation::{ActivationId, Slot},
     ports::store::{Commit, Tombstone},
+    time::Now,
 };
 
 /// Early reports, tombstones, and the changes to them since the last commit.
@@ -13,12 +17,19 @@ use crate::{
 pub(super) struct Memory {
     early: HashSet<ActivationId>,
     early_changes: BTreeMap<ActivationId, bool>,
-    buried: HashMap<ActivationId, Slot>,
+    buried: HashMap<ActivationId, Grave>,
     buried_changes: BTreeMap<ActivationId, Option<Slot>>,
     /// Ids that left in this life, while early reports are taken.
     finished: HashSet<ActivationId>,
     /// Ids of retries that rows here may still publish.
     publishing: HashMap<ActivationId, u32>,
+}
+
+/// Where copies of a buried id would come, and the partition's time at the end at which its minutes began.
+#[derive(Clone, Copy, Debug)]
+struct Grave {
+    slot: Slot,
+    since: Duration,
 }
 
 /// How many finished ids are kept while a partition catches up. Beyond it a completion repeated for a finished id may settle
@@ -71,6 +82,10 @@ impl Memory {
         self.buried.contains_key(id)
     }
 
+    fn is_buried_since(&self, id: &ActivationId, since: Duration) -> bool {
+        self.buried.get(id).is_some_and(|grave| grave.since == since)
+    }
+
     pub(super) fn buried_count(&self) -> usize {
         self.buried.len()
     }
@@ -92,12 +107,11 @@ impl Memory {
         self.publishing.contains_key(id)
     }
 
-    fn bury(&mut self, id: ActivationId, slot: Slot) -> bool {
-        if self.buried.insert(id.clone(), slot).is_some() {
-            return false;
+    /// Buries an id, or sets the beginning of its minutes anew.
+    fn bury(&mut self, id: ActivationId, grave: Grave) {
+        if self.buried.insert(id.clone(), grave).is_none_or(|before| before.slot != grave.slot) {
+            self.buried_changes.insert(id, Some(grave.slot));
         }
-        self.buried_changes.insert(id, Some(slot));
-        true
     }
 
     pub(super) fn unbury(&mut self, id: ActivationId) {
@@ -121,22 +135,53 @@ impl Memory {
 }
 
 impl Ledger {
-    pub(super) fn load_tombstone(&mut self, tombstone: Tombstone) {
+    pub(super) fn load_tombstone(&mut self, tombstone: Tombstone, now: Now) {
         let Tombstone { id, slot } = tombstone;
-        if self.memory.buried.insert(id.clone(), slot).is_none() {
-            self.partitions.buried(slot, id);
+        let since = self.partitions.time_at_end(slot, now.steady);
+        self.memory.buried.insert(id.clone(), Grave { slot, since: since.unwrap_or_default() });
+        match since {
+            Some(since) => self.partitions.dig(slot, id, since),
+            None => self.memory.unbury(id),
         }
     }
 
     /// Remembers that a retry or copy of ours was here, for as long as a second copy may come.
-    pub(super) fn bury(&mut self, id: ActivationId, slot: Slot) {
-        if self.memory.bury(id.clone(), slot) {
-            self.partitions.buried(slot, id);
-            while self.memory.buried_count() > self.policy.tombstones_max {
-                let Some(oldest) = self.partitions.oldest_buried(slot) else { break };
+    pub(super) fn bury(&mut self, id: ActivationId, slot: Slot, now: Now) {
+        let Some(since) = self.partitions.time_at_end(slot, now.steady) else { return };
+        self.memory.bury(id.clone(), Grave { slot, since });
+        self.partitions.dig(slot, id, since);
+        while self.memory.buried_count() > self.policy.tombstones_max {
+            let Some((oldest, since)) = self.partitions.oldest_grave(slot) else { break };
+            if self.memory.is_buried_since(&oldest, since) {
                 self.memory.unbury(oldest);
             }
         }
+    }
+
+    /// No row publishes the id any more. Its last copy may have been sent just before: the minutes begin anew.
+    pub(super) fn bury_again(&mut self, id: &ActivationId, now: Now) {
+        if let Some(slot) = self.memory.buried.get(id).map(|grave| grave.slot) {
+            self.bury(id.clone(), slot, now);
+        }
+    }
+
+    /// Tombstones whose minutes are over go. Those of ids that a row here may still publish stay.
+    pub(super) fn unbury_overdue(&mut self, now: Now) {
+        for (id, since) in self.partitions.take_overdue_graves(self.policy.tombstones_keep, now.steady) {
+            if self.memory.is_buried_since(&id, since) && !self.memory.is_publishing(&id) {
+                self.memory.unbury(id);
+                self.commit_soon(now);
+            }
+        }
+    }
+
+    pub(super) fn forget_tombstones_of(&mut self, slot: Slot) {
+        let of: Vec<ActivationId> =
+            self.memory.buried.iter().filter(|(_, grave)| grave.slot == slot).map(|(id, _)| id.clone()).collect();
+        for id in of {
+            self.memory.unbury(id);
+        }
+        self.partitions.close_graves(slot);
     }
 
     /// An id left in this life: a repeated completion of it is not an early report.
@@ -153,8 +198,6 @@ impl Ledger {
     /// Somebody set a position back: nothing that is remembered may settle what is to be read again.
     pub(super) fn forget_all_of(&mut self, slot: Slot) {
         self.memory.forget_early();
-        for id in self.partitions.take_buried(slot) {
-            self.memory.unbury(id);
-        }
+        self.forget_tombstones_of(slot);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counts, Ledger};
+use super::{Counts, Ledger, is_pending, ready::Group};
 use crate::{activation::PartitionId, admission::Depths, time::Timestamp};
 
 /// A picture of the ledger, cheap to take.
@@ -99,8 +99,14 @@ impl Ledger {
             application: group.application.clone(),
             namespace: group.namespace.clone(),
             counts: group.counts,
-            oldest_ready: group.front().and_then(|front| self.entry(front)).map(|entry| entry.added_at),
+            oldest_ready: self.oldest_ready(group),
         })
+    }
+
+    /// Entries that left may stand before it, but not more than wait.
+    fn oldest_ready(&self, group: &Group) -> Option<Timestamp> {
+        let mut waiting = group.waiting().filter_map(|handle| self.entry(handle));
+        waiting.find(|entry| is_pending(entry)).map(|entry| entry.added_at)
     }
 
     fn partition_stats(&self) -> Vec<PartitionStats> {
