@@ -92,16 +92,21 @@ async fn calls_beyond_the_limit_wait_for_their_turn() {
     let mut second = client.clone();
     let first = tokio::spawn(async move { client.get_task(GetTaskRequest::default()).await });
     claimed.notified().await;
-    let second = tokio::spawn(async move { second.set_task_status(complete()).await });
-    tokio::task::yield_now().await;
-    assert!(!second.is_finished());
+    assert!(second.set_task_status(impatient()).await.is_err(), "it waits longer than the client does");
     may_answer.add_permits(1);
     first.await.unwrap().unwrap();
-    second.await.unwrap().unwrap();
+    second.set_task_status(complete()).await.unwrap();
 }
 
 fn complete() -> SetTaskStatusRequest {
     SetTaskStatusRequest { id: "1".into(), status: 5, ..Default::default() }
+}
+
+/// A request that the client gives up while it waits.
+fn impatient() -> tonic::Request<SetTaskStatusRequest> {
+    let mut request = tonic::Request::new(complete());
+    request.set_timeout(Duration::from_millis(50));
+    request
 }
 
 #[tokio::test]
@@ -110,16 +115,10 @@ async fn connections_beyond_the_limit_are_served_when_one_is_closed() {
     let served = serve_with(GrpcOptions { connections_max: 1, ..options() }, tasks).await;
     let mut first = served.client().await;
     first.set_task_status(complete()).await.unwrap();
-    // The system completes the connection; the handshake waits for the broker.
-    let second = TcpStream::connect(served.address).await.unwrap();
-    let second = tokio::spawn(async move {
-        let (requests, connection) = h2::client::handshake(second).await.unwrap();
-        tokio::spawn(connection);
-        requests.ready().await.map(drop).unwrap();
-    });
+    let mut second = served.client().await;
+    assert!(second.set_task_status(impatient()).await.is_err(), "nobody accepts the connection");
     drop(first);
-    second.await.unwrap();
-    served.client().await.set_task_status(complete()).await.unwrap();
+    second.set_task_status(complete()).await.unwrap();
 }
 
 #[tokio::test]
