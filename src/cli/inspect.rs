@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde_json::json;
-use taskbroker_domain::{ports::clock::Clock, time::Timestamp};
+use taskbroker_domain::time::Timestamp;
 use taskbroker_sqlite::Inspection;
 
 use super::{FAILED, complain, print, runtime};
