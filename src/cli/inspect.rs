@@ -49,7 +49,8 @@ fn as_text(found: &Inspection, now: Timestamp) -> Result<String, std::fmt::Error
     writeln!(out, "\n{:<12} {:<24} {:<24} {:>10}  oldest", "status", "application", "namespace", "count")?;
     for group in &found.groups {
         let oldest = age(group.oldest_added_at);
-        let (status, application, namespace, count) = (&group.status, &group.application, &group.namespace, group.count);
+        let (status, application, namespace, count) =
+            (&group.status, &group.application, &group.namespace, group.count);
         writeln!(out, "{status:<12} {application:<24} {namespace:<24} {count:>10}  {oldest}")?;
     }
     writeln!(out, "\nparked: {}", found.parked_total)?;
@@ -58,7 +59,8 @@ fn as_text(found: &Inspection, now: Timestamp) -> Result<String, std::fmt::Error
     }
     writeln!(out, "\n{:<32} {:>12} {:>12} {:>12}", "partition", "watermark", "acknowledged", "read limit")?;
     for position in &found.positions {
-        let acknowledged = if position.acknowledged == i64::MIN { "-".to_owned() } else { position.acknowledged.to_string() };
+        let acknowledged =
+            if position.acknowledged == i64::MIN { "-".to_owned() } else { position.acknowledged.to_string() };
         let (partition, watermark, limit) = (position.partition.to_string(), position.watermark, position.read_limit);
         writeln!(out, "{partition:<32} {watermark:>12} {acknowledged:>12} {limit:>12}")?;
     }

@@ -79,7 +79,7 @@ async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
     };
     tokio::select! {
         () = daemon.stop() => {}
-        name = stop.signal() => {
+        name = stop.second_signal() => {
             warn!(signal = name, "ended at once");
             return Ok(ExitCode::from(FAILED));
         }
@@ -87,6 +87,9 @@ async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
     info!("stopped");
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
+
+/// How long after a signal another one counts as the same.
+const SAME_SIGNAL: Duration = Duration::from_millis(250);
 
 /// The signals that stop the broker.
 struct Stop {
@@ -103,6 +106,14 @@ impl Stop {
             interrupt: listen(SignalKind::interrupt())?,
             quit: listen(SignalKind::quit())?,
         })
+    }
+
+    /// A signal that comes on top of the first. Supervisors and terminals may deliver one signal twice, so the first moment
+    /// does not count.
+    async fn second_signal(&mut self) -> &'static str {
+        tokio::time::sleep(SAME_SIGNAL).await;
+        while tokio::time::timeout(Duration::ZERO, self.signal()).await.is_ok() {}
+        self.signal().await
     }
 
     async fn signal(&mut self) -> &'static str {
