@@ -117,11 +117,7 @@ impl From<&BorrowedMessage<'_>> for Consumed {
 
 impl Kafka {
     /// Produces messages and waits until all are durable. Returns their partitions and offsets, in the same order.
-    pub async fn produce(
-        &self,
-        topic: &str,
-        messages: impl IntoIterator<Item = Message>,
-    ) -> Result<Vec<(i32, i64)>> {
+    pub async fn produce(&self, topic: &str, messages: impl IntoIterator<Item = Message>) -> Result<Vec<(i32, i64)>> {
         let mut deliveries = Vec::new();
         for message in messages {
             deliveries.push(self.enqueue(topic, &message).await?);

@@ -34,11 +34,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use rdkafka::{
-    ClientConfig,
-    admin::AdminClient,
-    client::DefaultClientContext,
-    consumer::BaseConsumer,
-    producer::FutureProducer,
+    ClientConfig, admin::AdminClient, client::DefaultClientContext, consumer::BaseConsumer, producer::FutureProducer,
 };
 use uuid::Uuid;
 
