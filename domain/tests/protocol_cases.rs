@@ -737,8 +737,8 @@ fn c13_at_most_one_group_commit_is_outstanding_for_each_partition() {
     world.commit(A);
     assert_eq!(world.brokers[A].outstanding.len(), 1);
     let now = world.now;
-    let kafka = world.kafka.clone();
-    world.brokers[A].out_of_range(&kafka, TASKS, now).unwrap();
+    let mut kafka = world.kafka.clone();
+    world.brokers[A].out_of_range(&mut kafka, TASKS, now).unwrap();
     world.commit(A);
     assert_eq!(world.brokers[A].outstanding.len(), 1, "nor does a new start in the same assignment send another");
     world.acknowledge(A);
@@ -910,8 +910,8 @@ fn what_retention_took_is_counted_and_nothing_more_is_jumped_over() {
     world.read_one(A);
     world.kafka.retain_from(TASKS, 4);
     let now = world.now;
-    let kafka = world.kafka.clone();
-    let decision = world.brokers[A].out_of_range(&kafka, TASKS, now).unwrap();
+    let mut kafka = world.kafka.clone();
+    let decision = world.brokers[A].out_of_range(&mut kafka, TASKS, now).unwrap();
     assert_eq!((decision.plan.at, decision.plan.lost), (4, 3));
     world.settle_down(A);
     world.read(A);

@@ -77,7 +77,12 @@ impl Broker {
     }
 
     /// The source names a new start in the assignment that holds: the position was out of range.
-    pub(crate) fn out_of_range(&mut self, kafka: &Kafka, partition: i32, now: Now) -> Result<StartDecision, NoStart> {
+    pub(crate) fn out_of_range(
+        &mut self,
+        kafka: &mut Kafka,
+        partition: i32,
+        now: Now,
+    ) -> Result<StartDecision, NoStart> {
         let assignment = self.readers[&partition].assignment.0;
         self.assign(&kafka.assign(partition, assignment), now)
     }
@@ -199,6 +204,13 @@ impl Broker {
         Some((id, leaves))
     }
 
+    pub(crate) fn claim_and_put_back(&mut self, now: Now) {
+        if let Some(claimed) = self.ledger.claim(&Wanted::Any, now) {
+            self.read_payloads(now);
+            self.ledger.put_back(claimed.handle, claimed.lease, now);
+        }
+    }
+
     fn read_payloads(&mut self, now: Now) {
         let wanted = self.ledger.take_wanted_payloads();
         let read = wanted.iter().filter_map(|handle| self.journal.payload(handle.key)).collect();
@@ -249,7 +261,8 @@ pub(crate) fn deliver(world: &mut World, outgoing: &Outgoing) {
     match &outgoing.kind {
         OutgoingKind::Retry { id, .. } => {
             let is_copy = world.retries.insert(id.clone(), outgoing.id.clone()).is_some();
-            let retry = Message { attempt: 1, is_copy, ..message(id.as_str()) };
+            let at_most_once = world.is_at_most_once(&outgoing.id);
+            let retry = Message { attempt: 1, is_copy, at_most_once, ..message(id.as_str()) };
             world.kafka.produce(RETRIES, retry.marked());
         }
         OutgoingKind::DeadLetter { .. } => world.dead_letters.push(outgoing.id.clone()),

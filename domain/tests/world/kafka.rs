@@ -90,6 +90,8 @@ pub(crate) struct Log {
     pub(crate) start: i64,
     pub(crate) end: i64,
     pub(crate) committed: Option<Committed>,
+    /// The assignment that holds it: commits of any other are refused.
+    pub(crate) holder: Option<AssignmentId>,
     /// Whether positions above its records are held against what became of those (not after an operator's doing).
     pub(crate) is_checked: bool,
 }
@@ -135,12 +137,16 @@ impl Kafka {
         self.log(partition).committed.as_ref().map(|committed| committed.offset)
     }
 
-    pub(crate) fn commit(&mut self, commit: &GroupCommit) {
+    /// Whether the group takes the commit.
+    pub(crate) fn commit(&mut self, commit: &GroupCommit) -> bool {
         let partition = commit.partition.partition;
-        if *commit.partition == *self.id(partition) {
-            let committed = Committed { offset: commit.offset, metadata: commit.metadata.to_string() };
-            self.log_mut(partition).committed = Some(committed);
+        let holds = self.log(partition).holder == Some(commit.assignment);
+        if *commit.partition != *self.id(partition) || !holds {
+            return false;
         }
+        let committed = Committed { offset: commit.offset, metadata: commit.metadata.to_string() };
+        self.log_mut(partition).committed = Some(committed);
+        true
     }
 
     /// An operator, or another kind of broker, sets the group's position.
@@ -172,7 +178,8 @@ impl Kafka {
         *log = Log { topic_id: TopicId([2; 16]), committed, ..Log::default() };
     }
 
-    pub(crate) fn assign(&self, partition: i32, assignment: u64) -> Assigned {
+    pub(crate) fn assign(&mut self, partition: i32, assignment: u64) -> Assigned {
+        self.log_mut(partition).holder = Some(AssignmentId(assignment));
         let log = self.log(partition);
         Assigned {
             partition: self.id(partition),

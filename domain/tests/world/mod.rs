@@ -202,8 +202,18 @@ impl World {
         for id in handed_out {
             self.hand_out(broker, id);
         }
-        self.answered[broker].extend(answered);
+        for id in answered {
+            self.answer(broker, id);
+        }
         self.check();
+    }
+
+    /// A completion is answered: a promise to the worker that had the task from this store. (One that reports to another
+    /// broker gets an answer too, but that broker knows nothing of it.)
+    fn answer(&mut self, broker: usize, id: ActivationId) {
+        if self.handed_out.iter().any(|(by, other)| *by == broker && *other == id) {
+            self.answered[broker].insert(id);
+        }
     }
 
     /// One commit from beginning to end, and what the source is to be told after it.
@@ -223,11 +233,15 @@ impl World {
     /// The group takes the commits that are under way, and says so.
     pub(crate) fn acknowledge(&mut self, broker: usize) {
         for commit in self.take_outstanding(broker) {
-            self.kafka.commit(&commit);
+            let taken = self.kafka.commit(&commit);
             let now = self.now;
-            self.ledger(broker).committed(&commit.partition, commit.assignment, commit.offset, now);
+            match taken {
+                true => self.ledger(broker).committed(&commit.partition, commit.assignment, commit.offset, now),
+                false => self.ledger(broker).commit_failed(&commit.partition, commit.assignment, now),
+            }
         }
         self.check();
+        self.check_positions(broker);
     }
 
     /// The group takes the commits that are under way; the answer is lost for the time being.
@@ -272,6 +286,17 @@ impl World {
         self.handed_out.push((broker, id));
     }
 
+    /// A claim whose call was cancelled before the answer left.
+    pub(crate) fn claim_and_put_back(&mut self, broker: usize) {
+        self.brokers[broker].claim_and_put_back(self.now);
+        self.check();
+    }
+
+    pub(crate) fn is_at_most_once(&self, id: &ActivationId) -> bool {
+        let mut records = [TASKS, RETRIES].into_iter().flat_map(|partition| self.kafka.log(partition).records.values());
+        records.any(|message| message.id == *id && message.at_most_once)
+    }
+
     /// How often the task was handed out, by whomever.
     pub(crate) fn times_handed_out(&self, id: &ActivationId) -> usize {
         self.handed_out.iter().filter(|(_, other)| other == id).count()
@@ -291,7 +316,7 @@ impl World {
             && verdict == Verdict::Complete
             && self.brokers[broker].answers_are_promises(settling.as_ref().unwrap())
         {
-            self.answered[broker].insert(id.clone());
+            self.answer(broker, id.clone());
         }
         self.check();
         settling
