@@ -935,6 +935,43 @@ fn rows_above_the_watermark_are_skipped_by_offset_when_they_are_read_again() {
     assert_eq!(world.brokers[A].journal.rows.len(), 4);
 }
 
+/// A is about to read m0 again, which had no row; m1 above it has one.
+fn with_a_row_above_the_watermark() -> World {
+    let patient = Policy { window: 3600 * SECOND, ..policy() };
+    let mut world = World::reading_with(patient, [message("m0"), message("m1")]);
+    world.claim(A).unwrap();
+    world.claim(A).unwrap();
+    world.report(A, &id("m1"), RETRY).unwrap();
+    world.settle_down(A);
+    assert_eq!(world.brokers[A].journal.rows.len(), 1);
+    assert_eq!(world.brokers[A].journal.position(TASKS).unwrap().watermark, 0);
+    world
+}
+
+#[test]
+fn a_row_above_the_watermark_is_known_by_its_offset_even_when_it_is_done() {
+    let mut world = with_a_row_above_the_watermark();
+    world.crash(A);
+    world.start(A, TASKS);
+    assert_eq!(world.complete(A, "m1").reported, Reported::Settled);
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m0")));
+    assert_eq!(world.claim(A), None, "what stands at its offset is the row, whatever its id says");
+}
+
+#[test]
+fn a_row_that_left_above_the_watermark_is_settled_in_the_journal() {
+    let mut world = with_a_row_above_the_watermark();
+    world.publish(A);
+    world.settle_down(A);
+    assert_eq!(world.brokers[A].journal.position(TASKS).unwrap().settled, [0b10]);
+    world.crash(A);
+    world.start(A, TASKS);
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m0")));
+    assert_eq!(world.claim(A), None, "m1 left as a retry");
+}
+
 #[test]
 fn the_same_id_at_another_offset_is_dropped_while_the_first_is_in_flight_and_its_offset_is_settled() {
     let mut world = World::reading([message("m"), message("m").copy()]);
