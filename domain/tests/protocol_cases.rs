@@ -45,6 +45,16 @@ fn c1_what_a_commit_under_way_contains_stays_when_the_partition_is_lost() {
 }
 
 #[test]
+fn c1_also_when_it_is_written_before_its_window_ends() {
+    let mut world = World::reading_with(Policy { payload_memory_bytes: 0, ..policy() }, [message("m")]);
+    assert!(world.take(A));
+    assert_eq!(world.lose(A, TASKS), 0);
+    world.land(A);
+    world.confirm(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+}
+
+#[test]
 fn c1_what_no_commit_contains_is_withdrawn_and_read_by_the_next_owner() {
     let mut world = World::reading([message("m")]);
     assert_eq!(world.lose(A, TASKS), 1);
@@ -447,6 +457,18 @@ fn c6c_and_only_when_no_row_here_publishes_the_id() {
     assert_eq!(world.claim(A), None, "the second copy was read only now");
     world.advance_slowly(policy().tombstones_keep + SECOND);
     assert_eq!(world.brokers[A].ledger.stats().tombstones, 0);
+}
+
+#[test]
+fn a_retry_that_is_withdrawn_leaves_no_tombstone() {
+    let mut world = World::with(policy());
+    world.kafka.produce(RETRIES, message("m").marked());
+    world.start(A, RETRIES);
+    world.read(A);
+    assert_eq!(world.lose(A, RETRIES), 1);
+    world.start(A, RETRIES);
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
 }
 
 #[test]
