@@ -1,3 +1,6 @@
-//! The taskbroker daemon: engine, settings and composition root.
+//! The taskbroker daemon: settings, engine, composition root and commands.
 
+pub mod cli;
+pub mod compose;
 pub mod engine;
+pub mod settings;

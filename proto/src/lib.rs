@@ -18,6 +18,9 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/sentry_protos.taskbroker.v1.rs"));
 }
 
+/// protobuf's `Timestamp`, as the messages use it.
+pub use prost_types::Timestamp;
+
 /// The encoded `FileDescriptorSet` of the protocol and what it imports, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -13,6 +13,8 @@ use super::shared::Shared;
 
 /// How long to wait before a commit that did not go through is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The longest sleep; it is only a precaution, everything due earlier rings.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// Commits until it is stopped; then once more, for what was left. An error is one that does not pass.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<(), StoreError> {
@@ -25,21 +27,20 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
 
 async fn commit_until(shared: &Shared, stop: &CancellationToken) -> Result<(), StoreError> {
     loop {
+        shared.committer.listen();
         let wanted = shared.lock().commit_wanted(shared.clock.now());
         match wanted {
             CommitWanted::Now => commit(shared, Ledger::take_commit).await?,
             CommitWanted::In(_) | CommitWanted::No if stop.is_cancelled() => return Ok(()),
-            CommitWanted::In(wait) => sleep(shared, stop, Some(wait)).await,
-            CommitWanted::No => sleep(shared, stop, None).await,
+            CommitWanted::In(wait) => sleep(shared, stop, wait.min(SLEEP_MAX)).await,
+            CommitWanted::No => sleep(shared, stop, SLEEP_MAX).await,
         }
     }
 }
 
-async fn sleep(shared: &Shared, stop: &CancellationToken, wait: Option<Duration>) {
-    // A short sleep bounds what a bell missed between looking and sleeping could cost.
-    let wait = wait.unwrap_or(Duration::from_millis(50)).min(Duration::from_millis(50));
+async fn sleep(shared: &Shared, stop: &CancellationToken, wait: Duration) {
     tokio::select! {
-        () = shared.committer.sleep(shared.clock.as_ref(), Some(wait)) => {}
+        () = shared.committer.sleep(shared.clock.as_ref(), wait) => {}
         () = stop.cancelled() => {}
     }
 }

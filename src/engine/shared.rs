@@ -35,30 +35,27 @@ pub(super) struct Shared {
     pub(super) meters: Meters,
 }
 
-/// A loop that sleeps until a moment, and is only woken if something is due before that. While it is awake every bell
-/// counts: it may have looked before what the bell is about.
+/// A loop that sleeps until a moment, and is only woken if something is due before that. It listens from before it looks
+/// what is due, until it wakes; while it works nobody need ring, since it looks again after that.
+#[derive(Default)]
 pub(super) struct Alarm {
     bell: Notify,
     set_for_ms: AtomicU64,
 }
 
-impl Default for Alarm {
-    fn default() -> Self {
-        Self { bell: Notify::new(), set_for_ms: AtomicU64::new(u64::MAX) }
-    }
-}
-
 impl Alarm {
-    /// Sleeps until `at` (steady milliseconds), or until something earlier comes up.
-    pub(super) async fn sleep(&self, clock: &dyn Clock, wait: Option<Duration>) {
-        let now = clock.now().steady;
-        let until = wait.map_or(u64::MAX, |wait| now.saturating_add(wait).as_millis());
-        self.set_for_ms.store(until, Ordering::SeqCst);
-        match wait {
-            Some(wait) => drop(tokio::time::timeout(wait, self.bell.notified()).await),
-            None => self.bell.notified().await,
-        }
+    /// From here on every bell counts: call it before looking what is due.
+    pub(super) fn listen(&self) {
         self.set_for_ms.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Sleeps for `wait`, or until something earlier comes up.
+    pub(super) async fn sleep(&self, clock: &dyn Clock, wait: Duration) {
+        let until = clock.now().steady.saturating_add(wait).as_millis();
+        self.set_for_ms.store(until, Ordering::SeqCst);
+        // Either way it is time to look.
+        tokio::time::timeout(wait, self.bell.notified()).await.ok();
+        self.set_for_ms.store(0, Ordering::SeqCst);
     }
 
     /// Something is due in `wait`: wakes the loop if it would sleep longer.

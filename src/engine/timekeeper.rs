@@ -13,11 +13,12 @@ const SLEEP_MAX: Duration = Duration::from_millis(500);
 /// Ticks until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     while !stop.is_cancelled() {
+        shared.timekeeper.listen();
         let now = shared.clock.now();
         let wait = shared.lock().next_wake(now).map_or(SLEEP_MAX, |wait| wait.min(SLEEP_MAX));
         if !wait.is_zero() {
             tokio::select! {
-                () = shared.timekeeper.sleep(shared.clock.as_ref(), Some(wait)) => {}
+                () = shared.timekeeper.sleep(shared.clock.as_ref(), wait) => {}
                 () = stop.cancelled() => break,
             }
         }

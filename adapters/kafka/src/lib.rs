@@ -1,1 +1,18 @@
-//! The activation source and the outbox on Kafka.
+//! The activation source and the outbox on Kafka, through librdkafka.
+//!
+//! - [`KafkaSource`] reads a topic as a member of a consumer group. One thread polls; nothing blocks in a callback.
+//! - [`KafkaOutbox`] publishes retries and dead letters with an idempotent producer.
+//! - [`embedded`] starts a Kafka-protocol broker in the process, for trying things out.
+//!
+//! GSSAPI (Kerberos) and OAUTHBEARER are not built in; asking for them is an error that names the key.
+
+mod context;
+pub mod embedded;
+mod native;
+pub mod options;
+mod outbox;
+mod source;
+
+pub use options::{ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSourceOptions, OptionsError};
+pub use outbox::{KafkaOutbox, OutboxError};
+pub use source::{KafkaSource, SourceError, SourceStatus, TopicStatus};

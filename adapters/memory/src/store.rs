@@ -1,7 +1,7 @@
 //! A store whose content outlives the ledger that uses it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     ops::Bound,
     sync::Arc,
 };
@@ -33,7 +33,10 @@ struct Content {
     rows: BTreeMap<Key, (Row, Bytes)>,
     positions: BTreeMap<Slot, Position>,
     early_reports: BTreeSet<ActivationId>,
-    tombstones: Vec<Tombstone>,
+    /// By their place in the order of burial.
+    tombstones: BTreeMap<u64, Tombstone>,
+    /// Their places.
+    graves: HashMap<ActivationId, u64>,
     closed: bool,
     commits: u64,
 }
@@ -48,7 +51,8 @@ impl MemoryStore {
             rows: BTreeMap::new(),
             positions: BTreeMap::new(),
             early_reports: BTreeSet::new(),
-            tombstones: Vec::new(),
+            tombstones: BTreeMap::new(),
+            graves: HashMap::new(),
             closed: true,
             commits: 0,
         };
@@ -167,11 +171,17 @@ impl Content {
             self.early_reports.remove(id);
         }
         for tombstone in &commit.bury {
-            if self.tombstones.iter().all(|known| known.id != tombstone.id) {
-                self.tombstones.push(tombstone.clone());
+            let place = self.tombstones.last_key_value().map_or(0, |(last, _)| last + 1);
+            if let Entry::Vacant(grave) = self.graves.entry(tombstone.id.clone()) {
+                grave.insert(place);
+                self.tombstones.insert(place, tombstone.clone());
             }
         }
-        self.tombstones.retain(|tombstone| !commit.unbury.contains(&tombstone.id));
+        for id in &commit.unbury {
+            if let Some(place) = self.graves.remove(id) {
+                self.tombstones.remove(&place);
+            }
+        }
     }
 
     fn state(&self) -> StoredState {
@@ -179,7 +189,7 @@ impl Content {
             closed: self.closed,
             positions: self.positions.values().cloned().collect(),
             early_reports: self.early_reports.iter().cloned().collect(),
-            tombstones: self.tombstones.clone(),
+            tombstones: self.tombstones.values().cloned().collect(),
             last_key: self.rows.keys().next_back().copied(),
         }
     }

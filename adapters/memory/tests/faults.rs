@@ -121,7 +121,7 @@ fn the_two_clocks_move_together_and_apart() {
     let clock = ManualClock::default();
     let start = clock.now();
     clock.advance(Duration::from_secs(2));
-    clock.clone().advance_steady(Duration::from_secs(1));
+    clock.advance_steady(Duration::from_secs(1));
     clock.advance_wall(Duration::from_secs(5));
     let now = clock.now();
     assert_eq!(now.steady.since(start.steady), Duration::from_secs(3));

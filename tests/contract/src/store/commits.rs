@@ -68,14 +68,13 @@ pub async fn a_commit_is_atomic_over_all_kinds_of_changes(subject: &dyn StoreUnd
     assert_eq!(contents(&*store).await, Model::after(&commits).contents());
 }
 
-/// A row may be added, changed and removed in one commit.
+/// A row may be added, changed and removed in one commit; of two changes to a row the later one counts.
 pub async fn changes_apply_in_the_order_insert_update_delete_clear(subject: &dyn StoreUnderTest) {
     let store = fresh(subject).await;
-    let update = |key| RowUpdate { key: Key(key), lost_leases: 1, state: RowState::Pending { ready_at: moment(9) } };
     let commit = Commit {
         number: 1,
         insert: (1..=4).map(new_row).collect(),
-        update: vec![update(1), update(2)],
+        update: vec![delayed(1, 9), delayed(2, 9), delayed(4, 8), delayed(1, 3), delayed(4, 7)],
         delete: vec![Key(2), Key(3)],
         clear_origin: vec![Key(4)],
         ..Commit::default()

@@ -57,7 +57,7 @@ fn generation(number: u64) -> Commit {
         positions: vec![position(slot, 77)],
         remember: vec![id(number)],
         bury: vec![Tombstone { id: id(10 - number), slot: Slot(slot) }],
-        closing: number % 2 == 0,
+        closing: number.is_multiple_of(2),
         ..Commit::default()
     }
 }

@@ -1,0 +1,34 @@
+//! What librdkafka offers and the safe bindings lack: a topic's id, all log ranges in one request, a partition's queue read
+//! in batches with the offset of its end, leader epochs. All unsafe code of this crate is here.
+#![expect(unsafe_code, reason = "calls into librdkafka; each block says why it is sound")]
+
+mod admin;
+mod handles;
+mod message;
+mod positions;
+mod queue;
+
+pub(crate) use admin::{TopicSight, log_ranges, sight_topic};
+pub(crate) use message::Fetched;
+pub(crate) use positions::{CommittedEntry, committed_entries, set_leader_epoch};
+pub(crate) use queue::{ConsumerQueue, PartitionQueue, Waker};
+
+use rdkafka::types::RDKafkaErrorCode;
+
+/// A call that failed: the code, and what librdkafka says of it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text} ({code:?})")]
+pub(crate) struct Failure {
+    pub(crate) code: RDKafkaErrorCode,
+    pub(crate) text: String,
+}
+
+impl Failure {
+    fn new(code: RDKafkaErrorCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    fn timed_out(what: &str) -> Self {
+        Self::new(RDKafkaErrorCode::OperationTimedOut, format!("{what}: no answer in time"))
+    }
+}

@@ -1,0 +1,107 @@
+//! The end of a member: lost, abandoned, or closed in good order. Never waits for Kafka longer than it may: what librdkafka
+//! has to finish goes on in a thread of its own.
+
+use std::{
+    mem,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::consumer::Consumer;
+use taskbroker_domain::ports::source::{GroupCommit, SourceEvent};
+
+use super::{GroupConsumer, Happening, Member};
+use crate::source::happenings::unassign;
+
+/// How much of the time for closing is kept for leaving the group after the last commit.
+const LEAVE_WITHIN: Duration = Duration::from_millis(1000);
+const POLL: Duration = Duration::from_millis(20);
+
+impl Member {
+    /// The assignment is lost, or must be given up as if it were: tells so at once, and leaves in the background.
+    pub(in crate::source) fn lose(mut self) {
+        let lost: Vec<_> = mem::take(&mut self.partitions).into_values().filter_map(|partition| partition.id).collect();
+        self.desk.inbox.drop_records(|_| true);
+        self.report_assignment();
+        if !lost.is_empty() {
+            self.desk.inbox.tell(SourceEvent::Lost { partitions: lost });
+        }
+        self.abandon();
+    }
+
+    /// Leaves the group in the background.
+    pub(in crate::source) fn abandon(mut self) {
+        self.answer_rebalance();
+        let Self { partitions, queue, consumer, .. } = self;
+        drop((partitions, queue));
+        reap(consumer);
+    }
+
+    /// Commits, leaves the group and closes; gives up waiting at `deadline`.
+    pub(in crate::source) fn close(mut self, positions: Vec<GroupCommit>, deadline: Instant) {
+        self.commit(positions);
+        let all: Vec<i32> = self.partitions.keys().copied().collect();
+        let commit_until = deadline.checked_sub(LEAVE_WITHIN).unwrap_or(deadline);
+        while self.commits.any_of(&all) && Instant::now() < commit_until {
+            drop(self.consumer.poll(POLL));
+            self.serve_answers();
+        }
+        if self.commits.any_of(&all) {
+            tracing::warn!(topic = %self.desk.topic, "the last positions may not be committed: Kafka did not answer");
+        }
+        self.answer_rebalance();
+        self.leave(deadline);
+        self.partitions.clear();
+        self.report_assignment();
+        self.abandon();
+    }
+
+    /// Deals with answers to commits; a rebalance stays where it is.
+    fn serve_answers(&mut self) {
+        for happening in self.consumer.context().take() {
+            match happening {
+                Happening::Answered { failure, entries } => self.answered(failure.as_ref(), &entries),
+                Happening::Assigned(list) | Happening::Revoked(list) => self.unanswered = Some(list),
+                Happening::Trouble(..) => {}
+            }
+        }
+    }
+
+    fn leave(&self, deadline: Instant) {
+        if let Err(error) = self.consumer.close_queue() {
+            tracing::debug!(topic = %self.desk.topic, %error, "the consumer cannot leave in good order");
+            return;
+        }
+        while !self.consumer.closed() && Instant::now() < deadline {
+            drop(self.consumer.poll(POLL));
+        }
+    }
+
+    /// Nobody looks at rebalances any more: they are answered at once, and those that wait are answered here.
+    fn answer_rebalance(&mut self) {
+        self.consumer.context().close();
+        let noted = self.consumer.context().take();
+        let waiting = mem::take(&mut self.happenings).into_iter().chain(noted);
+        let lists = waiting.filter_map(|happening| match happening {
+            Happening::Assigned(list) | Happening::Revoked(list) => Some(list),
+            Happening::Answered { .. } | Happening::Trouble(..) => None,
+        });
+        for list in self.unanswered.take().into_iter().chain(lists) {
+            // The member ends: whether this succeeds changes nothing.
+            drop(unassign(&self.consumer, &list));
+        }
+    }
+}
+
+/// Drops a consumer where it may take its time: that leaves the group and waits for its threads, and can hang while Kafka is
+/// away. Whoever drops the last reference does it.
+pub(in crate::source) fn reap(consumer: Arc<GroupConsumer>) {
+    let Some(consumer) = Arc::into_inner(consumer) else {
+        return;
+    };
+    let spawned = thread::Builder::new().name("kafka-reaper".to_owned()).spawn(move || drop(consumer));
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread to close a Kafka consumer on");
+    }
+}

@@ -1,0 +1,144 @@
+//! One assigned partition: what it waits for, and how far it was read.
+
+use std::sync::Arc;
+
+use taskbroker_domain::{
+    activation::PartitionId,
+    ports::source::{AssignmentId, Record, SourceEvent},
+};
+
+use super::happenings::Happenings;
+use crate::native::{Fetched, PartitionQueue};
+
+/// A partition of the current assignment.
+pub(super) struct Partition {
+    pub(super) assignment: AssignmentId,
+    pub(super) phase: Phase,
+    pub(super) queue: PartitionQueue<Happenings>,
+    /// Set when it was told to the caller.
+    pub(super) id: Option<Arc<PartitionId>>,
+    /// It was started before in this consumer: a new start must begin with a fresh fetch.
+    pub(super) was_started: bool,
+    /// Surveys go on as long as this lives.
+    pub(super) wanted: Arc<()>,
+}
+
+/// What a partition is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its position and log are being asked for.
+    Surveyed,
+    /// It was told and waits for its start.
+    Waiting,
+    /// It is read.
+    Reading {
+        /// The offset of the next record.
+        next: i64,
+        /// The leader epoch of the record before it.
+        leader_epoch: Option<i32>,
+    },
+    /// It is being revoked: nothing more comes from it.
+    Halted,
+}
+
+/// What draining a partition brought.
+#[derive(Default)]
+pub(super) struct Drained {
+    /// To be put in the stream, in order.
+    pub(super) events: Vec<SourceEvent>,
+    /// There may be more.
+    pub(super) more: bool,
+    /// Fetching stopped, because the position is not in the log.
+    pub(super) out_of_range: Option<String>,
+    /// Other troubles, which pass or do not.
+    pub(super) troubles: Vec<String>,
+}
+
+impl Partition {
+    /// Whether it is read.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Reading { .. })
+    }
+
+    /// Where fetching goes on if it has to begin anew; 0 where it has not begun.
+    pub(super) fn position(&self) -> (i64, Option<i32>) {
+        match self.phase {
+            Phase::Reading { next, leader_epoch } => (next, leader_epoch),
+            Phase::Surveyed | Phase::Waiting | Phase::Halted => (0, None),
+        }
+    }
+
+    /// Takes out up to `limit` records without waiting.
+    pub(super) fn drain(&mut self, limit: usize) -> Drained {
+        let Self { queue, phase, id, assignment, .. } = self;
+        let Some(id) = id else {
+            return Drained::default();
+        };
+        let mut drain = Drain { id, assignment: *assignment, phase, records: Vec::new(), drained: Drained::default() };
+        let more = queue.drain(limit, |fetched| drain.take(fetched));
+        drain.flush();
+        Drained { more, ..drain.drained }
+    }
+}
+
+struct Drain<'a> {
+    id: &'a Arc<PartitionId>,
+    assignment: AssignmentId,
+    phase: &'a mut Phase,
+    records: Vec<Record>,
+    drained: Drained,
+}
+
+impl Drain<'_> {
+    fn take(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::Record(record) => self.take_record(record),
+            Fetched::End(offset) => self.take_end(offset),
+            Fetched::Trouble(code, text) => self.take_trouble(code, text),
+        }
+    }
+
+    fn take_record(&mut self, record: Record) {
+        match self.phase {
+            Phase::Reading { next, leader_epoch } if record.offset >= *next => {
+                *next = record.offset.saturating_add(1);
+                *leader_epoch = record.leader_epoch.or(*leader_epoch);
+                self.records.push(record);
+            }
+            // Of an earlier start, or delivered before.
+            Phase::Reading { .. } | Phase::Surveyed | Phase::Waiting | Phase::Halted => {}
+        }
+    }
+
+    fn take_end(&mut self, offset: i64) {
+        match self.phase {
+            Phase::Reading { next, .. } if offset >= *next => {
+                *next = offset;
+                self.flush();
+                let (partition, assignment) = (Arc::clone(self.id), self.assignment);
+                self.drained.events.push(SourceEvent::End { partition, assignment, offset });
+            }
+            Phase::Reading { .. } | Phase::Surveyed | Phase::Waiting | Phase::Halted => {}
+        }
+    }
+
+    fn take_trouble(&mut self, code: rdkafka::types::RDKafkaErrorCode, text: String) {
+        use rdkafka::types::RDKafkaErrorCode as Code;
+        if matches!(code, Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) {
+            self.flush();
+            *self.phase = Phase::Surveyed;
+            self.drained.out_of_range = Some(text);
+        } else {
+            self.drained.troubles.push(format!("{text} ({code:?})"));
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        let records = std::mem::take(&mut self.records);
+        let (partition, assignment) = (Arc::clone(self.id), self.assignment);
+        self.drained.events.push(SourceEvent::Records { partition, assignment, records });
+    }
+}
