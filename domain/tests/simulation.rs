@@ -15,7 +15,7 @@ use taskbroker_domain::{
 };
 use world::{A, B, Message, RETRIES, TASKS, World, kafka::message, policy};
 
-const HISTORIES: u64 = 1_000;
+const HISTORIES: u64 = 5_000;
 const STEPS: usize = 150;
 
 /// A small reproducible source of choices (splitmix64).
