@@ -207,6 +207,43 @@ fn c4_nothing_is_remembered_once_all_is_read_up() {
 }
 
 #[test]
+fn c4_only_what_comes_from_below_that_end_is_settled_early() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    world.crash(A);
+    assert_eq!(world.complete(A, "later").reported, Reported::Remembered);
+    world.start(A, TASKS);
+    world.kafka.produce(TASKS, message("later"));
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+    assert_eq!(world.claim(A), Some(id("later")), "it was not there when the broker went down");
+}
+
+#[test]
+fn c4_but_a_retry_of_ours_is_settled_early_from_anywhere() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    world.crash(A);
+    world.complete(A, "retry");
+    world.start(A, TASKS);
+    world.kafka.produce(TASKS, message("retry").marked());
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+    assert_eq!(world.claim(A), None);
+}
+
+#[test]
+fn an_assignment_that_follows_another_ends_it_though_nobody_said_so() {
+    let mut world = World::reading([message("m")]);
+    world.assign(A, TASKS);
+    assert_eq!(world.brokers[A].ledger.stats().totals.withdrawn, 1);
+    world.settle_down(A);
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+    assert_eq!(world.claim(A), None);
+}
+
+#[test]
 fn an_orderly_stop_keeps_what_is_remembered() {
     let mut world = World::reading([message("m")]);
     world.claim(A).unwrap();
