@@ -91,7 +91,6 @@ fn has_purpose(entry: &Entry, when: When) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::sync::Arc;
 
