@@ -74,6 +74,15 @@ async fn another_process_reads_and_commits_until_it_is_killed() {
     let options = KafkaSourceOptions { session_timeout: SESSION, ..options(words[0], words[1], words[2]) };
     let reader = Reader::start(options);
     let (mut read, mut lost) = (0, 0);
+    let reader = std::sync::Arc::new(reader);
+    let committing = std::sync::Arc::clone(&reader);
+    // As an engine would that knows no better: again and again, also what it read before it was frozen.
+    tokio::spawn(async move {
+        loop {
+            committing.source.commit(committing.seen(|seen| seen.commits()));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
     loop {
         reader.until("something new", |seen| seen.records.len() > read || seen.lost.len() > lost).await;
         let (records, losses) = reader.seen(|seen| (seen.records.len(), seen.lost.len()));
@@ -84,8 +93,6 @@ async fn another_process_reads_and_commits_until_it_is_killed() {
             println!("\nread {records}");
         }
         (read, lost) = (records, losses);
-        // As an engine would that knows no better: also what it read before it was frozen.
-        reader.source.commit(reader.seen(|seen| seen.commits()));
     }
 }
 
@@ -112,10 +119,9 @@ async fn a_frozen_member_learns_first_that_it_lost_everything_and_commits_nothin
     let lines = frozen.until("lost");
     assert!(!lines.iter().any(|line| line.starts_with("read")), "{lines:?}");
     assert_eq!(kafka.committed(&group, &topic).await.unwrap()[&0].offset, 7);
-    // It comes back as a member like any other: one of the two has the partition.
-    kafka.produce(&topic, [Message::new("task")]).await.unwrap();
-    kafka.produce(&topic, [Message::new("task")]).await.unwrap();
+    // It comes back as a member like any other.
     successor.close().await;
-    frozen.until(&format!("read {}", 3 + 2));
+    kafka.produce(&topic, [Message::new("task")]).await.unwrap();
     kafka.await_no_lag(&group, &topic, PATIENCE).await.unwrap();
+    assert_eq!(kafka.committed(&group, &topic).await.unwrap()[&0].offset, 8);
 }
