@@ -99,6 +99,9 @@ impl Service {
         }
         let Some(payload) = self.payload(&claimed).await? else { return Ok(None) };
         self.durable(ticket).await?;
+        if !self.shared.lock().is_claimed(handle, lease) {
+            return Ok(None); // The lease ended while we waited: it may be somebody else's by now.
+        }
         claim.keep();
         self.shared.pulse.claim_over();
         let shared = self.shared.clone();
