@@ -1,1 +1,6 @@
-//! The taskbroker daemon: settings, engine and composition root.
+//! The taskbroker daemon: settings, engine, composition root and commands.
+
+pub mod cli;
+pub mod compose;
+pub mod engine;
+pub mod settings;

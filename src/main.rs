@@ -1,2 +1,7 @@
 //! The taskbroker daemon and its commands.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    taskbroker::cli::main()
+}

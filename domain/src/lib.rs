@@ -15,5 +15,10 @@
 //! - **withdrawn**: left to whoever reads the partition next, because it was lost before a row was written.
 
 pub mod activation;
+pub mod admission;
+pub mod ledger;
+pub mod lifecycle;
+pub mod policy;
 pub mod ports;
+pub mod positions;
 pub mod time;

@@ -1,1 +1,14 @@
-//! Logs, metrics and the HTTP port that serves them.
+//! What people and their tools see of the broker: logs ([`init_logs`]), metrics ([`Metrics`]), and the HTTP port
+//! ([`HttpServer`]) with `/metrics`, `/healthz` and `/readyz`, fed by a [`HealthState`].
+
+mod health;
+mod http;
+mod logs;
+mod metrics;
+
+pub use crate::{
+    health::{Condition, HealthState},
+    http::{HttpBindError, HttpOptions, HttpServer},
+    logs::{LogError, LogFormat, LogGuard, LogOptions, init_logs},
+    metrics::{Metrics, MetricsError},
+};

@@ -1,0 +1,49 @@
+//! The limits of the gRPC port.
+
+use std::time::Duration;
+
+/// Where to listen, and how much clients may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcOptions {
+    /// The host name or IP address to listen on (`grpc_addr`).
+    pub host: String,
+    /// The port to listen on (`grpc_port`); 0 lets the system choose.
+    pub port: u16,
+    /// The largest request, in bytes; a larger one is answered `OUT_OF_RANGE`. 4 MiB, as in the existing system.
+    pub request_bytes_max: usize,
+    /// How many connections are open at once; further ones wait to be accepted. 4096: a few workers on each of many hosts.
+    pub connections_max: usize,
+    /// How many calls a connection may have under way; further ones wait at the client. 256: a worker has a few.
+    pub calls_per_connection_max: u32,
+    /// How many calls are worked on at once over all connections; further ones wait. 4096.
+    pub calls_max: usize,
+    /// How long a call may take, waiting included; after that it is answered `UNAVAILABLE`. 30 s, far beyond a slow disk.
+    pub call_time_max: Duration,
+    /// How long a connection may be silent before it is asked for a sign of life. 60 s.
+    pub keepalive_interval: Duration,
+    /// How long the sign of life may take before the connection is closed. 20 s.
+    pub keepalive_timeout: Duration,
+    /// After this long a connection is closed in good order, so that clients behind a balancer spread anew. Not by default.
+    pub connection_age_max: Option<Duration>,
+    /// How long calls under way may take to finish at shutdown before their connections are cut. 5 s, half of the
+    /// time a shutdown may take.
+    pub drain_time_max: Duration,
+}
+
+impl Default for GrpcOptions {
+    fn default() -> Self {
+        Self {
+            host: "0.0.0.0".to_owned(),
+            port: 50051,
+            request_bytes_max: 4 * 1024 * 1024,
+            connections_max: 4096,
+            calls_per_connection_max: 256,
+            calls_max: 4096,
+            call_time_max: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(60),
+            keepalive_timeout: Duration::from_secs(20),
+            connection_age_max: None,
+            drain_time_max: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The values of a commit, in the order of its texts.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use serde::Serialize;
+use sqlx::{Arguments, Encode, Sqlite, Type, sqlite::SqliteArguments};
+use taskbroker_domain::{
+    activation::{ActivationId, Key, OnFailure, Route},
+    ports::store::{Commit, FailureCause, NewRow, Position, RowState, RowUpdate, StoreError},
+    time::Timestamp,
+};
+
+use super::text::{self, ROW_VALUES};
+use crate::{routes::Numbering, schema::state};
+
+/// The words for [`FailureCause`] in `activation.cause`.
+pub(crate) mod cause {
+    pub(crate) const REPORTED: &str = "reported";
+    pub(crate) const LEASES_EXHAUSTED: &str = "leases exhausted";
+    pub(crate) const WORKER_LOST: &str = "worker lost";
+    pub(crate) const IN_DOUBT: &str = "in doubt";
+    pub(crate) const UNREADABLE: &str = "unreadable";
+    pub(crate) const UNDECODABLE: &str = "undecodable";
+}
+
+/// The values of one INSERT of rows and one of their payloads.
+#[derive(Default)]
+pub(super) struct Block {
+    /// Which of the texts it belongs to.
+    pub(super) places: usize,
+    rows: Vec<RowValues>,
+    payloads: Vec<(i64, Vec<u8>)>,
+    padding: usize,
+}
+
+/// A row's values, owned, before they are bound.
+struct RowValues {
+    key: i64,
+    id: String,
+    route: i64,
+    origin: Option<(i64, i64)>,
+    times: [i64; 3],
+    limits: [Option<i64>; 2],
+    marks: [bool; 3],
+    counts: [u32; 3],
+    bucket: u8,
+    state: StateValues,
+}
+
+/// The columns that a state fills.
+struct StateValues {
+    state: i64,
+    at_ms: Option<i64>,
+    max_attempts: Option<u32>,
+    delay_s: Option<i64>,
+    cause: Option<&'static str>,
+    reason: Option<String>,
+    parked: Option<String>,
+}
+
+/// Values of the rows, numbered routes included.
+pub(super) fn block(rows: &[NewRow], numbering: &mut Numbering<'_>) -> Result<Block, StoreError> {
+    let (places, room) = text::places(rows.len());
+    let mut block = Block { places, padding: room - rows.len(), ..Block::default() };
+    for new in rows {
+        let values = row_values(new, numbering)?;
+        block.payloads.push((values.key, new.payload.to_vec()));
+        block.rows.push(values);
+    }
+    Ok(block)
+}
+
+fn row_values(new: &NewRow, numbering: &mut Numbering<'_>) -> Result<RowValues, StoreError> {
+    let row = &new.row;
+    let key = stored_key(row.key)
+        .ok_or_else(|| StoreError::Failed(format!("key {} of activation {} is too large", row.key.0, row.id)))?;
+    let run_limit_ms = i64::try_from(row.terms.run_limit.as_millis()).unwrap_or(i64::MAX);
+    Ok(RowValues {
+        key,
+        id: row.id.as_str().to_owned(),
+        route: numbering.number(&row.route),
+        origin: row.origin.map(|origin| (i64::from(origin.slot.0), origin.offset)),
+        times: [row.received_at.as_millis(), row.added_at.as_millis(), run_limit_ms],
+        limits: [row.terms.expires_at, row.terms.delayed_until].map(|limit| limit.map(Timestamp::as_millis)),
+        marks: [row.terms.at_most_once, row.terms.on_failure == OnFailure::DeadLetter, row.marked],
+        counts: [row.terms.attempt, row.payload_bytes, row.lost_leases],
+        bucket: row.id.bucket(),
+        state: state_values(&row.state),
+    })
+}
+
+fn state_values(state: &RowState) -> StateValues {
+    let none = StateValues {
+        state: state::PENDING,
+        at_ms: None,
+        max_attempts: None,
+        delay_s: None,
+        cause: None,
+        reason: None,
+        parked: None,
+    };
+    let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    match state {
+        RowState::Pending { ready_at } => {
+            StateValues { state: state::PENDING, at_ms: Some(ready_at.as_millis()), ..none }
+        }
+        RowState::Processing { lease_ends_at } => {
+            StateValues { state: state::PROCESSING, at_ms: Some(lease_ends_at.as_millis()), ..none }
+        }
+        RowState::Retry { wish, parked } => StateValues {
+            state: state::RETRY,
+            max_attempts: wish.max_attempts,
+            delay_s: wish.delay_s.map(u64::cast_signed),
+            parked: text(parked),
+            ..none
+        },
+        RowState::Failed { cause, parked } => {
+            let (cause, reason) = cause_values(cause);
+            StateValues { state: state::FAILED, cause: Some(cause), reason, parked: text(parked), ..none }
+        }
+    }
+}
+
+fn cause_values(cause: &FailureCause) -> (&'static str, Option<String>) {
+    match cause {
+        FailureCause::Reported => (cause::REPORTED, None),
+        FailureCause::LeasesExhausted => (cause::LEASES_EXHAUSTED, None),
+        FailureCause::WorkerLost => (cause::WORKER_LOST, None),
+        FailureCause::InDoubt => (cause::IN_DOUBT, None),
+        FailureCause::Unreadable => (cause::UNREADABLE, None),
+        FailureCause::Undecodable(reason) => (cause::UNDECODABLE, Some(reason.to_string())),
+    }
+}
+
+impl Block {
+    /// The values, in order, for a call of its own.
+    pub(super) fn into_arguments(self) -> Result<SqliteArguments, StoreError> {
+        let mut arguments = SqliteArguments::default();
+        self.bind(&mut arguments)?;
+        Ok(arguments)
+    }
+
+    fn bind(self, arguments: &mut SqliteArguments) -> Result<(), StoreError> {
+        arguments.reserve((self.rows.len() + self.padding) * (ROW_VALUES + 2), 0);
+        for row in self.rows {
+            row.bind(arguments)?;
+        }
+        nulls(arguments, self.padding * ROW_VALUES)?;
+        for (key, payload) in self.payloads {
+            add(arguments, key)?;
+            add(arguments, payload)?;
+        }
+        nulls(arguments, self.padding * 2)
+    }
+}
+
+impl RowValues {
+    /// In the order of the columns in the text.
+    fn bind(self, to: &mut SqliteArguments) -> Result<(), StoreError> {
+        add(to, self.key)?;
+        add(to, self.id)?;
+        add(to, self.route)?;
+        add(to, self.origin.map(|(slot, _)| slot))?;
+        add(to, self.origin.map(|(_, offset)| offset))?;
+        self.times.into_iter().try_for_each(|time| add(to, time))?;
+        self.limits.into_iter().try_for_each(|limit| add(to, limit))?;
+        self.marks.into_iter().try_for_each(|mark| add(to, mark))?;
+        let [attempt, payload_bytes, lost_leases] = self.counts;
+        add(to, attempt)?;
+        add(to, self.bucket)?;
+        add(to, payload_bytes)?;
+        add(to, lost_leases)?;
+        self.state.bind(to)
+    }
+}
+
+impl StateValues {
+    fn bind(self, to: &mut SqliteArguments) -> Result<(), StoreError> {
+        add(to, self.state)?;
+        add(to, self.at_ms)?;
+        add(to, self.max_attempts)?;
+        add(to, self.delay_s)?;
+        add(to, self.cause)?;
+        add(to, self.reason)?;
+        add(to, self.parked)
+    }
+}
+
+/// The values of the text that begins a transaction.
+pub(super) fn opening(new_routes: &HashMap<Arc<Route>, i64>) -> Result<SqliteArguments, StoreError> {
+    let mut arguments = SqliteArguments::default();
+    let routes = new_routes.iter().map(|(route, id)| (*id, &*route.application, &*route.namespace, &*route.task_name));
+    add_list(&mut arguments, routes)?;
+    Ok(arguments)
+}
+
+/// The values of the text that ends a transaction: its last block of rows, and all other changes.
+pub(super) fn append(to: &mut SqliteArguments, block: Block, commit: &Commit) -> Result<(), StoreError> {
+    block.bind(to)?;
+    let keys = |keys: &[Key]| keys.iter().copied().filter_map(stored_key).collect::<Vec<_>>();
+    let ids = |ids: &[ActivationId]| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+    add_list(to, updates(&commit.update))?;
+    let delete = keys(&commit.delete);
+    add_list(to, delete.iter())?;
+    add_list(to, delete.iter())?;
+    add_list(to, keys(&commit.clear_origin))?;
+    add_list(to, commit.positions.iter().map(position))?;
+    add_list(to, commit.drop_positions.iter().map(|slot| slot.0))?;
+    add_list(to, ids(&commit.remember))?;
+    add_list(to, ids(&commit.forget))?;
+    add_list(to, commit.bury.iter().map(|tombstone| (tombstone.id.as_str(), tombstone.slot.0)))?;
+    add_list(to, ids(&commit.unbury))?;
+    add(to, commit.closing)?;
+    add(to, commit.closing)
+}
+
+type UpdateValues =
+    (i64, u32, i64, Option<i64>, Option<u32>, Option<i64>, Option<&'static str>, Option<String>, Option<String>);
+
+/// The last update of each row: SQLite would pick any of several.
+fn updates(updates: &[RowUpdate]) -> Vec<UpdateValues> {
+    let mut seen = HashSet::with_capacity(updates.len());
+    updates.iter().rev().filter(|update| seen.insert(update.key)).filter_map(update).collect()
+}
+
+fn update(update: &RowUpdate) -> Option<UpdateValues> {
+    let state = state_values(&update.state);
+    Some((
+        stored_key(update.key)?,
+        update.lost_leases,
+        state.state,
+        state.at_ms,
+        state.max_attempts,
+        state.delay_s,
+        state.cause,
+        state.reason,
+        state.parked,
+    ))
+}
+
+fn position(position: &Position) -> impl Serialize + '_ {
+    let partition = &position.partition;
+    (
+        position.slot.0,
+        &*partition.topic,
+        to_hex(&partition.topic_id.0),
+        &*partition.group,
+        partition.partition,
+        position.watermark,
+        position.leader_epoch,
+        to_hex(&position.settled),
+        position.acknowledged,
+        position.read_limit,
+    )
+}
+
+/// The key as SQLite has it; none beyond its range, where no row can be.
+pub(crate) fn stored_key(key: Key) -> Option<i64> {
+    i64::try_from(key.0).ok()
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+/// Binds a JSON list, or NULL where it has no element.
+fn add_list<T: Serialize>(to: &mut SqliteArguments, list: impl IntoIterator<Item = T>) -> Result<(), StoreError> {
+    let list: Vec<T> = list.into_iter().collect();
+    if list.is_empty() {
+        return add(to, None::<String>);
+    }
+    let json =
+        serde_json::to_string(&list).map_err(|error| StoreError::Failed(format!("encoding a commit: {error}")))?;
+    add(to, json)
+}
+
+fn nulls(to: &mut SqliteArguments, count: usize) -> Result<(), StoreError> {
+    (0..count).try_for_each(|_| add(to, None::<i64>))
+}
+
+fn add<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(to: &mut SqliteArguments, value: T) -> Result<(), StoreError> {
+    to.add(value).map_err(|error| StoreError::Failed(format!("encoding a commit: {error}")))
+}

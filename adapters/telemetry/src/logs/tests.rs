@@ -1,0 +1,167 @@
+//! The whole of logging but stderr.
+
+use std::{
+    io,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use taskbroker_domain::time::{Now, Steady, Timestamp};
+use tracing::{debug, info, warn};
+
+use super::*;
+
+/// A clock that a test sets.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Now {
+        Now { wall: Timestamp::default(), steady: Steady::from_millis(self.0.load(Ordering::SeqCst)) }
+    }
+}
+
+/// Where lines go.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Desk {
+    clock: Arc<SetClock>,
+    paper: Paper,
+    summaries: Summaries,
+}
+
+impl Desk {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.paper.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn pass(&self, time: Duration) {
+        self.clock.0.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+/// Runs `body` with its logs on a desk.
+fn logging(options: &LogOptions, body: impl FnOnce(&Desk)) {
+    let (clock, paper) = (Arc::new(SetClock::default()), Paper::default());
+    let writer = paper.clone();
+    let (subscriber, summaries) = subscriber(options, Arc::clone(&clock) as _, move || writer.clone(), false).unwrap();
+    let desk = Desk { clock, paper, summaries };
+    tracing::subscriber::with_default(subscriber, || body(&desk));
+}
+
+fn filtered(filter: &str) -> LogOptions {
+    LogOptions { filter: filter.to_owned(), ..LogOptions::default() }
+}
+
+#[test]
+fn a_line_has_its_level_target_message_and_fields() {
+    logging(&LogOptions::default(), |desk| {
+        info!(rows = 3, "batch stored");
+        assert!(desk.lines()[0].ends_with("INFO taskbroker_telemetry::logs::tests: batch stored rows=3"));
+    });
+}
+
+#[test]
+fn json_lines_are_objects_with_the_same_content() {
+    logging(&LogOptions { format: LogFormat::Json, ..LogOptions::default() }, |desk| {
+        warn!(rows = 3, "batch \"stored\"");
+        let line: serde_json::Value = serde_json::from_str(&desk.lines()[0]).unwrap();
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["target"], "taskbroker_telemetry::logs::tests");
+        assert_eq!(line["message"], "batch \"stored\"");
+        assert_eq!(line["rows"], 3);
+    });
+}
+
+#[test]
+fn the_filter_decides_by_level_and_target() {
+    logging(&filtered("warn, chatty=off ,wordy=debug"), |desk| {
+        info!("not this");
+        warn!(target: "chatty", "nor this");
+        debug!(target: "wordy", "but this");
+        warn!("and this");
+        assert_eq!(desk.lines().len(), 2);
+    });
+}
+
+#[test]
+fn what_no_directive_speaks_of_is_not_logged() {
+    logging(&filtered("chatty=info"), |desk| {
+        tracing::error!("not this");
+        info!(target: "chatty", "but this");
+        assert_eq!(desk.lines().len(), 1);
+    });
+}
+
+#[test]
+fn a_bad_filter_is_refused_by_key_and_directive() {
+    let error = filter::parse("info,librdkafka=loud,h2=off").unwrap_err().to_string();
+    assert!(error.starts_with("log_filter: \"librdkafka=loud\" cannot be understood ("), "{error}");
+    assert!(filter::parse("a=b=c").is_err());
+    assert!(filter::parse("").is_ok());
+    assert!(filter::parse(&LogOptions::default().filter).is_ok());
+}
+
+#[test]
+fn a_flood_of_one_line_is_held_back_and_summed_up() {
+    logging(&LogOptions::default(), |desk| {
+        for attempt in 0..133 {
+            warn!(attempt, "kafka cannot be reached");
+        }
+        info!("something else");
+        assert_eq!(desk.lines().len(), 11);
+        desk.summaries.write_due();
+        assert_eq!(desk.lines().len(), 11, "the interval is not over");
+
+        desk.pass(Duration::from_secs(10));
+        desk.summaries.write_due();
+        let lines = desk.lines();
+        assert_eq!(lines.len(), 12);
+        let summary = "WARN taskbroker_telemetry::logs::tests: kafka cannot be reached … repeated 123 times";
+        assert!(lines[11].ends_with(summary), "{}", lines[11]);
+
+        warn!("kafka cannot be reached");
+        assert_eq!(desk.lines().len(), 13, "a new interval");
+    });
+}
+
+#[test]
+fn the_end_sums_up_the_open_interval() {
+    logging(&LogOptions::default(), |desk| {
+        (0..11).for_each(|_| warn!("again"));
+        desk.summaries.write_all();
+        assert!(desk.lines()[10].ends_with("again … repeated 1 times"));
+    });
+}
+
+#[test]
+fn debug_lines_are_never_held_back() {
+    logging(&filtered("debug"), |desk| {
+        (0..100).for_each(|_| debug!("step"));
+        assert_eq!(desk.lines().len(), 100);
+    });
+}
+
+#[test]
+fn logs_are_set_up_once_and_the_guard_ends() {
+    let clock = Arc::new(SetClock::default());
+    let options = LogOptions { filter: "off".to_owned(), ..LogOptions::default() };
+    let guard = init_logs(&options, Arc::clone(&clock) as _).unwrap();
+    assert_eq!(init_logs(&options, clock).unwrap_err(), LogError::AlreadySet);
+    drop(guard);
+}

@@ -1,0 +1,60 @@
+//! How much more may come in.
+
+use crate::policy::Limits;
+
+/// How many entries there are in each standing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depths {
+    /// Wait for a worker.
+    pub pending: usize,
+    /// Wait for their time.
+    pub delayed: usize,
+    /// Workers have them.
+    pub processing: usize,
+    /// Wait to be published to the retry topic.
+    pub retry: usize,
+    /// Wait to be published to the dead-letter topic.
+    pub failed: usize,
+    /// Refused for good by Kafka, kept.
+    pub parked: usize,
+    /// Wait for the commit that removes them.
+    pub done: usize,
+}
+
+/// Why nothing more may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Full {
+    /// `store.max_pending_count`.
+    Pending,
+    /// `store.max_delay_count`.
+    Delayed,
+    /// `store.max_processing_count`.
+    Processing,
+    /// `store.max_outbox_count`.
+    Outgoing,
+}
+
+impl Full {
+    /// The word for it in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending_limit",
+            Self::Delayed => "delay_limit",
+            Self::Processing => "processing_limit",
+            Self::Outgoing => "outbox_limit",
+        }
+    }
+}
+
+/// How many records may be read now, or which limit is reached. What a record will be is not known before it is read, so
+/// delayed ones may exceed their limit by as much as fits under the others.
+pub fn room(depths: Depths, limits: Limits) -> Result<usize, Full> {
+    let left = |limit: usize, used: usize, full: Full| match limit.saturating_sub(used) {
+        0 => Err(full),
+        left => Ok(left),
+    };
+    left(limits.outgoing, depths.retry + depths.failed, Full::Outgoing)?;
+    left(limits.processing, depths.processing, Full::Processing)?;
+    left(limits.delayed, depths.delayed, Full::Delayed)?;
+    left(limits.pending, depths.pending, Full::Pending)
+}

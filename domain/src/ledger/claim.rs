@@ -1,0 +1,150 @@
+//! What workers get.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use super::{
+    Ledger,
+    entry::{self, Handle},
+    is_pending,
+    journal::Ticket,
+};
+use crate::{
+    activation::Key,
+    lifecycle::{Event, Lease, State},
+    ports::{service::Wanted, store::FailureCause},
+    time::Now,
+};
+
+/// A claimed task.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Which.
+    pub handle: Handle,
+    /// Its lease: with the handle it names this claim, and no later one of the same task.
+    pub lease: Lease,
+    /// Its payload; none: it is to be read back, and given by [`Ledger::payload`] once it was.
+    pub payload: Option<Bytes>,
+    /// What must be durable before it leaves.
+    pub ticket: Option<Ticket>,
+}
+
+/// How many payloads are read back beside the one that a claim waits for.
+const READ_AHEAD: usize = 255;
+
+impl Ledger {
+    /// Claims the oldest task that fits.
+    pub fn claim(&mut self, wanted: &Wanted, now: Now) -> Option<Claimed> {
+        loop {
+            let handle = self.groups.pop(wanted)?;
+            let Some(entry) = self.entry(handle) else { continue };
+            if !is_pending(entry) || entry.flags.delayed {
+                continue;
+            }
+            if entry.is_expired(now.wall) {
+                self.expire(handle, now);
+                continue;
+            }
+            if let Some(claimed) = self.hand_out(handle, now) {
+                return Some(claimed);
+            }
+        }
+    }
+
+    fn hand_out(&mut self, handle: Handle, now: Now) -> Option<Claimed> {
+        let entry = self.entry(handle)?;
+        let length = entry.terms.run_limit.saturating_add(self.policy.lease_grace);
+        let (at_most_once, row) = (entry.terms.at_most_once, entry.flags.row);
+        let lease = entry::lease(length, now);
+        self.apply(handle, Event::Claim(lease), now).ok()?;
+        let ticket = match (at_most_once, row) {
+            (true, _) => Some(self.mark_now(handle, now)),
+            (false, true) => {
+                self.mark_soon(handle, now);
+                None
+            }
+            (false, false) => None,
+        };
+        let payload = self.entry(handle)?.payload.clone();
+        self.want(handle);
+        Some(Claimed { handle, lease, payload, ticket })
+    }
+
+    fn want(&mut self, handle: Handle) {
+        if let Some(entry) = self.entry_mut(handle)
+            && entry.payload.is_none()
+            && !std::mem::replace(&mut entry.flags.wanted, true)
+        {
+            self.wanted.push_back(handle);
+        }
+    }
+
+    /// Undoes a claim that certainly did not reach its worker.
+    pub fn put_back(&mut self, handle: Handle, lease: Lease, now: Now) {
+        let Some(entry) = self.entry(handle) else { return };
+        if entry.state != State::Processing(lease) {
+            return;
+        }
+        let row = entry.flags.row;
+        if self.apply(handle, Event::PutBack, now).is_ok() && row {
+            self.mark_soon(handle, now);
+        }
+    }
+
+    /// The payload of a claimed task, if it is in memory.
+    pub fn payload(&self, handle: Handle) -> Option<Bytes> {
+        self.entry(handle)?.payload.clone()
+    }
+
+    /// Whether this claim still stands.
+    pub fn is_claimed(&self, handle: Handle, lease: Lease) -> bool {
+        self.entry(handle).is_some_and(|entry| entry.state == State::Processing(lease))
+    }
+
+    /// The payloads to be read back now: those that claims wait for, and those next in line behind them, but for those that
+    /// are being read back already. Each must be answered by [`Ledger::payloads_read`].
+    pub fn take_wanted_payloads(&mut self) -> Vec<Handle> {
+        let waiting: Vec<Handle> = self.wanted.drain(..).collect();
+        let groups: BTreeSet<u32> =
+            waiting.iter().filter_map(|handle| self.entry(*handle)).map(|entry| entry.group).collect();
+        for group in groups {
+            let upcoming: Vec<Handle> = self.groups.upcoming(group, READ_AHEAD).collect();
+            for handle in upcoming {
+                self.want(handle);
+            }
+        }
+        waiting.into_iter().chain(self.wanted.drain(..)).collect()
+    }
+
+    /// Payloads that were read back. What was asked for and is not among them cannot be read: it fails, with that reason,
+    /// and is kept.
+    pub fn payloads_read(&mut self, asked: &[Handle], read: Vec<(Key, Bytes)>, now: Now) {
+        let mut read: HashMap<Key, Bytes> = read.into_iter().collect();
+        for handle in asked {
+            match read.remove(&handle.key) {
+                Some(payload) => self.payload_read(*handle, payload),
+                None => self.payload_missing(*handle, now),
+            }
+        }
+    }
+
+    fn payload_read(&mut self, handle: Handle, payload: Bytes) {
+        let Some(entry) = self.entry_mut(handle) else { return };
+        entry.flags.wanted = false;
+        entry.flags.evict = false;
+        if entry.payload.is_none() {
+            let bytes = payload.len() as u64;
+            entry.payload = Some(payload);
+            self.resident_bytes += bytes;
+        }
+    }
+
+    fn payload_missing(&mut self, handle: Handle, now: Now) {
+        let Some(entry) = self.entry_mut(handle) else { return };
+        entry.flags.wanted = false;
+        if entry.payload.is_none() {
+            self.give_up(handle, FailureCause::Unreadable, now);
+        }
+    }
+}

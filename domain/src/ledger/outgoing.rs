@@ -1,0 +1,116 @@
+//! What leaves through Kafka: published only when a row says so, removed only when Kafka has it.
+
+use bytes::Bytes;
+
+use super::{
+    Ledger,
+    entry::{Entry, Handle},
+};
+use crate::{
+    activation::{ActivationId, Origin, RetryWish},
+    lifecycle::{Event, State},
+    ports::store::FailureCause,
+    time::Now,
+};
+
+/// An entry to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Which.
+    pub handle: Handle,
+    /// Its id.
+    pub id: ActivationId,
+    /// Its payload, if it is in memory; else it is to be read back.
+    pub payload: Option<Bytes>,
+    /// Where it was read.
+    pub origin: Option<Origin>,
+    /// As what.
+    pub kind: OutgoingKind,
+}
+
+/// As what an entry is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutgoingKind {
+    /// As a retry with this derived id.
+    Retry {
+        /// The retry's id.
+        id: ActivationId,
+        /// What the worker asked for.
+        wish: RetryWish,
+    },
+    /// As a dead letter.
+    DeadLetter {
+        /// Why it failed.
+        cause: FailureCause,
+    },
+}
+
+impl Ledger {
+    /// Takes up to `count` entries that are durably on their way out. From here on nothing else is believed about them.
+    pub fn take_outgoing(&mut self, count: usize, now: Now) -> Vec<Outgoing> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let Some(handle) = self.outgoing.pop_front() else { break };
+            if self.is_durable(handle)
+                && self.apply(handle, Event::PublishBegins, now).is_ok()
+                && let Some(outgoing) = self.entry(handle).and_then(|entry| describe(handle, entry))
+            {
+                taken.push(outgoing);
+            }
+        }
+        taken
+    }
+
+    /// It is durable at its destination: it leaves with the next commit.
+    pub fn published(&mut self, handle: Handle, now: Now) {
+        if self.apply(handle, Event::Published, now).is_ok() {
+            self.mark_soon(handle, now);
+        }
+    }
+
+    /// It was not published, or nobody knows. Returns whether it is to be sent again: an at-most-once task is not.
+    pub fn publish_failed(&mut self, handle: Handle, now: Now) -> bool {
+        let Some(entry) = self.entry(handle) else { return false };
+        if entry.terms.at_most_once && matches!(entry.state, State::Retry { .. }) {
+            self.give_up(handle, FailureCause::InDoubt, now);
+            return false;
+        }
+        self.apply(handle, Event::PublishFailed, now).is_ok()
+    }
+
+    /// Kafka refuses it for good: it is parked.
+    pub fn publish_refused(&mut self, handle: Handle, reason: &str, now: Now) {
+        if self.apply(handle, Event::PublishRefused(reason.into()), now).is_ok() {
+            self.mark_soon(handle, now);
+        }
+    }
+
+    /// From here on a row may publish the retry's id: its tombstone stays meanwhile.
+    pub(super) fn publishes(&mut self, handle: Handle) {
+        if let Some(entry) = self.entry_mut(handle)
+            && !std::mem::replace(&mut entry.flags.retries, true)
+        {
+            let id = entry.id.retry(entry.terms.attempt.saturating_add(1));
+            self.memory.publishes(id);
+        }
+    }
+
+    pub(super) fn no_longer_publishes(&mut self, entry: &Entry, now: Now) {
+        if entry.flags.retries {
+            let id = entry.id.retry(entry.terms.attempt.saturating_add(1));
+            self.memory.no_longer_publishes(&id);
+            self.bury_again(&id, now);
+        }
+    }
+}
+
+fn describe(handle: Handle, entry: &Entry) -> Option<Outgoing> {
+    let kind = match &entry.state {
+        State::Retry { wish, .. } => {
+            OutgoingKind::Retry { id: entry.id.retry(entry.terms.attempt.saturating_add(1)), wish: *wish }
+        }
+        State::Failed { cause, .. } => OutgoingKind::DeadLetter { cause: cause.clone() },
+        State::Pending { .. } | State::Processing(_) | State::Done(_) => return None,
+    };
+    Some(Outgoing { handle, id: entry.id.clone(), payload: entry.payload.clone(), origin: entry.origin, kind })
+}

@@ -1,0 +1,81 @@
+//! The commands of the program.
+
+mod check;
+mod inspect;
+mod run;
+mod store;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::Sources;
+
+/// Asynchronous tasks: from Kafka, journalled in SQLite, handed to workers over gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "taskbroker", version, about, max_term_width = 100)]
+struct Cli {
+    /// The configuration file (YAML). Environment variables TASKBROKER_* go over it.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker (the default).
+    Run,
+    /// Print the effective configuration with the source of each value; exit with 2 if it cannot be used.
+    CheckConfig,
+    /// Show what is in a store, live or left behind.
+    Inspect {
+        /// The store's file.
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy the configured store to a file, while it is in use too.
+    Backup {
+        /// Where to; must not exist.
+        file: PathBuf,
+        /// The store to copy, instead of the configured one.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+}
+
+/// Something failed while running.
+const FAILED: u8 = 1;
+/// The configuration or the command line cannot be used.
+const UNUSABLE: u8 = 2;
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let sources = Sources::of_this_process(cli.config);
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&sources),
+        Command::CheckConfig => check::check_config(&sources),
+        Command::Inspect { file, json } => inspect::inspect(&file, json),
+        Command::Backup { file, from } => store::backup(&sources, from, &file),
+    }
+}
+
+/// Prints a result. A reader that went away is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+}
+
+/// Prints what went wrong, in one line.
+fn complain(error: &anyhow::Error) {
+    use std::io::Write;
+    writeln!(std::io::stderr().lock(), "taskbroker: {error:#}").ok();
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

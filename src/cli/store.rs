@@ -1,0 +1,35 @@
+//! Commands on a store.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+
+use super::{FAILED, complain, print, runtime};
+use crate::settings::{self, Sources};
+
+pub(super) fn backup(sources: &Sources, from: Option<PathBuf>, to: &Path) -> ExitCode {
+    match try_backup(sources, from, to) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn try_backup(sources: &Sources, from: Option<PathBuf>, to: &Path) -> Result<String> {
+    let from = match from {
+        Some(from) => from,
+        None => settings::load(sources)?.settings.store.sqlite_path,
+    };
+    let backup = runtime()?
+        .block_on(taskbroker_sqlite::backup(&from, to))
+        .with_context(|| format!("{} was not copied", from.display()))?;
+    Ok(format!("{} copied to {} ({} bytes)\n", from.display(), backup.path.display(), backup.bytes))
+}

@@ -1,0 +1,258 @@
+//! The composition root: the one place that names adapters and plugs them into the engine.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use taskbroker_clock::SystemClock;
+use taskbroker_domain::{
+    policy::{Limits, Policy},
+    ports::{clock::Clock, outbox::Outbox, source::ActivationSource, store::ActivationStore},
+    positions,
+};
+use taskbroker_grpc::{GrpcOptions, GrpcServer};
+use taskbroker_kafka::{
+    ClusterOptions, GroupProtocol, KafkaOutbox, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions,
+};
+use taskbroker_memory::MemoryStore;
+use taskbroker_proto::{MARK_HEADER, codec::Codec};
+use taskbroker_sqlite::{SqliteOptions, SqliteStore};
+use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    engine::{Broker, Options, Ports},
+    settings::{AssignmentStrategy, KafkaCluster, OffsetReset, Settings, StoreAdapter},
+};
+
+/// How often health is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// What of the time for stopping the gRPC calls under way may take.
+const DRAIN_SHARE: u32 = 3;
+
+/// A broker with its ports to the world.
+pub struct Daemon {
+    /// The engine.
+    pub broker: Broker,
+    /// Where workers reach it.
+    pub grpc_addr: Option<SocketAddr>,
+    /// Where metrics and probes are served.
+    pub http_addr: Option<SocketAddr>,
+    outbox: Arc<KafkaOutbox>,
+    health: HealthState,
+    stop_serving: CancellationToken,
+    stop_http: CancellationToken,
+    grpc: Option<JoinHandle<()>>,
+    http: Option<JoinHandle<()>>,
+    shutdown_timeout: Duration,
+}
+
+impl Daemon {
+    /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
+    pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
+        let grpc = bind_grpc(settings).await?;
+        let http = bind_http(settings).await?;
+        let health = HealthState::new();
+        let stop_http = CancellationToken::new();
+        let http_addr = http.as_ref().map(HttpServer::local_addr);
+        let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
+
+        let store = open_store(settings, clock.as_ref()).await?;
+        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source_options(settings))?);
+        let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
+        let ports = Ports {
+            store,
+            source: Some(source),
+            outbox: Arc::clone(&outbox) as Arc<dyn Outbox>,
+            codec: Arc::new(Codec::new(settings.max_delay)),
+            clock,
+        };
+        let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
+
+        let stop_serving = CancellationToken::new();
+        watch_health(&broker, health.clone(), stop_serving.clone());
+        let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
+        let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
+        Ok(Self {
+            broker,
+            grpc_addr,
+            http_addr,
+            outbox,
+            health,
+            stop_serving,
+            stop_http,
+            grpc,
+            http,
+            shutdown_timeout: settings.shutdown_timeout,
+        })
+    }
+
+    /// Stops in order: intake, handing out, reports under way, the last commit, the group, the store. Bounded in time.
+    pub async fn stop(self) {
+        let drain = self.shutdown_timeout / DRAIN_SHARE;
+        self.health.set_ready(Condition::bad("the broker is stopping"));
+        self.broker.stop_intake();
+        self.stop_serving.cancel();
+        if let Some(grpc) = self.grpc {
+            finished(grpc, drain + Duration::from_millis(500), "gRPC").await;
+        }
+        self.broker.shut_down(self.shutdown_timeout.saturating_sub(drain + Duration::from_secs(1))).await;
+        self.outbox.close(Duration::from_millis(500)).await;
+        self.stop_http.cancel();
+        if let Some(http) = self.http {
+            finished(http, Duration::from_millis(500), "HTTP").await;
+        }
+    }
+}
+
+async fn finished(task: JoinHandle<()>, limit: Duration, what: &str) {
+    if tokio::time::timeout(limit, task).await.is_err() {
+        warn!(what, "did not stop in time");
+    }
+}
+
+async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
+    let Some(address) = settings.grpc_listen else { return Ok(None) };
+    let options = GrpcOptions {
+        host: address.ip().to_string(),
+        port: address.port(),
+        drain_time_max: settings.shutdown_timeout / DRAIN_SHARE,
+        ..GrpcOptions::default()
+    };
+    Ok(Some(GrpcServer::bind(options).await?))
+}
+
+async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
+    let Some(address) = settings.http_listen else { return Ok(None) };
+    let options = HttpOptions { host: address.ip().to_string(), port: address.port(), ..HttpOptions::default() };
+    Ok(Some(HttpServer::bind(options).await?))
+}
+
+fn serve_http(server: HttpServer, metrics: Metrics, health: HealthState, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = server.serve(metrics, health, stop).await {
+            error!(%error, "the HTTP port stopped");
+        }
+    })
+}
+
+fn serve_grpc(server: GrpcServer, broker: &Broker, health: &HealthState, stop: CancellationToken) -> JoinHandle<()> {
+    let (service, live) = (broker.service(), health.watch_live());
+    tokio::spawn(async move {
+        if let Err(error) = server.serve(service, live, stop).await {
+            error!(%error, "the gRPC port stopped");
+        }
+    })
+}
+
+/// Alive and ready as long as work that could move moves; Kafka being away changes neither.
+fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
+    let probe = broker.health_probe();
+    tokio::spawn(async move {
+        while !stop.is_cancelled() {
+            let reasons: Vec<String> = probe().troubles.iter().map(ToString::to_string).collect();
+            health.set_live(Condition::from_reasons(reasons.clone()));
+            health.set_ready(Condition::from_reasons(reasons));
+            tokio::time::sleep(HEALTH_INTERVAL).await;
+        }
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "the identity of a store in memory is made here")]
+async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn ActivationStore>> {
+    match settings.store.adapter {
+        StoreAdapter::Memory => {
+            warn!("store.adapter is memory: what is in flight is lost when the broker stops");
+            Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
+        }
+        StoreAdapter::Sqlite => {
+            let mut options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
+            options.file_max_bytes = settings.store.max_bytes.map(std::num::NonZeroU64::get);
+            let path = settings.store.sqlite_path.display();
+            let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
+            if let Some(aside) = &opened.set_aside {
+                error!(
+                    moved_to = %aside.path.display(),
+                    reason = aside.reason,
+                    "the store was damaged and was set aside; the broker starts with an empty one"
+                );
+            }
+            info!(%path, created = opened.created, checked = opened.checked, "store opened");
+            Ok(Arc::new(opened.store))
+        }
+    }
+}
+
+fn engine_options(settings: &Settings) -> Options {
+    let (store, source) = (&settings.store, &settings.kafka.source);
+    let policy = Policy {
+        window: store.linger,
+        lease_grace: store.deadline_grace,
+        max_lost_leases: store.max_lost_leases.get(),
+        payload_memory_bytes: store.payload_memory_bytes.get() as u64,
+        tombstones_keep: store.tombstones_keep,
+        early_reports_max: store.early_reports_max,
+        hold_after_crash: store.hold_after_crash,
+        absent_partition_limit: store.absent_partition_limit,
+        group_commit_interval: source.commit_interval,
+        offset_reset: match source.offset_reset {
+            OffsetReset::Earliest => positions::OffsetReset::Earliest,
+            OffsetReset::Latest => positions::OffsetReset::Latest,
+        },
+        limits: Limits {
+            pending: store.max_pending.get(),
+            delayed: store.max_delayed.get(),
+            processing: store.max_processing.get(),
+            outgoing: store.max_outbox.get(),
+        },
+        ..Policy::default()
+    };
+    Options { policy, mark_header: MARK_HEADER, ..Options::default() }
+}
+
+fn source_options(settings: &Settings) -> KafkaSourceOptions {
+    let source = &settings.kafka.source;
+    let mut options = KafkaSourceOptions::new(cluster(&source.cluster), &source.group, &source.topic);
+    options.session_timeout = source.session_timeout;
+    options.static_member.clone_from(&source.group_instance_id);
+    options.prefetch_bytes = source.prefetch_bytes.get();
+    options.protocol = protocol(source.assignment_strategy);
+    options
+}
+
+fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
+    match strategy.partition_assignment_strategy() {
+        Some(assignors) => GroupProtocol::Classic(assignors.to_owned()),
+        None => GroupProtocol::Consumer,
+    }
+}
+
+fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
+    let outbox = &settings.kafka.outbox;
+    let mut options = KafkaOutboxOptions::new(cluster(&outbox.cluster), &outbox.retry_topic, &outbox.dead_letter_topic);
+    options.delivery_limit = outbox.delivery_timeout;
+    options.properties.insert("message.max.bytes".to_owned(), outbox.max_message_bytes.to_string());
+    options
+}
+
+fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
+    let text = |path: &std::path::PathBuf| path.display().to_string();
+    let sasl = cluster.sasl.as_ref();
+    ClusterOptions {
+        address: cluster.address.clone(),
+        security_protocol: Some(cluster.security_protocol.as_str().to_owned()),
+        sasl_mechanism: sasl.map(|sasl| sasl.mechanism.as_str().to_owned()),
+        sasl_username: sasl.map(|sasl| sasl.username.clone()),
+        sasl_password: sasl.map(|sasl| sasl.password.clone()),
+        ssl_ca_location: cluster.ssl_ca_location.as_ref().map(text),
+        ssl_certificate_location: cluster.ssl_client.as_ref().map(|client| text(&client.certificate_location)),
+        ssl_key_location: cluster.ssl_client.as_ref().map(|client| text(&client.key_location)),
+    }
+}
+
+/// The clock that everything runs by.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}

@@ -1,0 +1,178 @@
+//! Takes in what the source reads, as much as there is room for, and follows its assignments.
+
+use std::{sync::Arc, time::Duration};
+
+use taskbroker_domain::{
+    activation::{Activation, Origin, PartitionId},
+    ledger::{Admitted, Ledger},
+    ports::{
+        codec::Undecodable,
+        source::{ActivationSource, Assigned, AssignmentId, Barrier, Record, SourceEvent},
+    },
+    positions::{Because, Reading},
+    time::Now,
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::shared::Shared;
+
+/// How long to wait before looking for room again, when there is none.
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+/// How many records are admitted under one hold of the ledger's lock, so that workers need not wait long.
+const STEP_MAX: usize = 64;
+
+/// Reads until it is stopped.
+pub(super) async fn run(shared: Arc<Shared>, source: Arc<dyn ActivationSource>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let room = room(&shared);
+        let event = tokio::select! {
+            event = source.receive(room) => event,
+            () = tokio::time::sleep(ROOM_WAIT), if room == 0 => continue,
+            () = stop.cancelled() => return,
+        };
+        handle(&shared, event).await;
+    }
+}
+
+fn room(shared: &Shared) -> usize {
+    match shared.lock().room() {
+        Ok(room) => {
+            shared.meters.room();
+            room.min(shared.options.batch_max)
+        }
+        Err(full) => {
+            shared.meters.full(full);
+            0
+        }
+    }
+}
+
+async fn handle(shared: &Shared, event: SourceEvent) {
+    match event {
+        SourceEvent::Records { partition, assignment, records } => take_in(shared, &partition, assignment, records),
+        SourceEvent::Assigned { partitions } => partitions.iter().for_each(|assigned| assign(shared, assigned)),
+        SourceEvent::OutOfRange(assigned) => assign(shared, &assigned),
+        SourceEvent::Revoking { partitions, barrier } => revoke(shared, &partitions, barrier).await,
+        SourceEvent::Lost { partitions } => lose(shared, &partitions),
+        SourceEvent::End { partition, assignment, offset } => {
+            shared.step(|ledger, now| ledger.end(&partition, assignment, offset, now));
+        }
+        SourceEvent::Committed { partition, assignment, offset } => {
+            shared.step(|ledger, now| ledger.committed(&partition, assignment, offset, now));
+            shared.drive_source();
+        }
+        SourceEvent::CommitFailed { partition, assignment } => {
+            shared.meters.group_commits_failed.increment(1);
+            shared.step(|ledger, now| ledger.commit_failed(&partition, assignment, now));
+        }
+        SourceEvent::Connection { up } => connection(shared, up),
+    }
+}
+
+fn take_in(shared: &Shared, partition: &PartitionId, assignment: AssignmentId, records: Vec<Record>) {
+    let now = shared.clock.now().wall;
+    let decoded = records.into_iter().map(|record| (shared.codec.decode(&record, now), record));
+    let decoded: Vec<(Result<Activation, Undecodable>, Record)> = decoded.collect();
+    let mut decoded = decoded.into_iter().peekable();
+    while decoded.peek().is_some() {
+        let step = decoded.by_ref().take(STEP_MAX);
+        let stale = shared.step(|ledger, now| {
+            let Some(slot) = ledger.reading(partition, assignment) else { return true };
+            for (activation, record) in step {
+                let origin = Origin { slot, offset: record.offset };
+                admit(shared, ledger, origin, activation, record, now);
+            }
+            false
+        });
+        if stale {
+            return;
+        }
+    }
+}
+
+fn admit(
+    shared: &Shared,
+    ledger: &mut Ledger,
+    origin: Origin,
+    activation: Result<Activation, Undecodable>,
+    record: Record,
+    now: Now,
+) {
+    shared.meters.read.increment(1);
+    if ledger.read(origin, record.leader_epoch, now) == Reading::Known {
+        return shared.meters.known.increment(1);
+    }
+    match activation {
+        Ok(activation) => match ledger.admit(origin, activation, now) {
+            Admitted::New => {}
+            Admitted::Duplicate => shared.meters.duplicates.increment(1),
+            Admitted::SettledEarly => shared.meters.settled_early.increment(1),
+            Admitted::Expired => shared.meters.expired_on_arrival.increment(1),
+        },
+        Err(undecodable) => {
+            shared.meters.undecodable.increment(1);
+            warn!(offset = origin.offset, reason = %undecodable, "undecodable message goes to the dead-letter topic");
+            ledger.admit_undecodable(origin, record.payload, &undecodable.reason, now);
+        }
+    }
+}
+
+fn assign(shared: &Shared, assigned: &Assigned) {
+    let decision = shared.step(|ledger, now| ledger.assign(assigned, now));
+    match decision {
+        Err(no_start) => {
+            shared.meters.not_started.increment(1);
+            error!(partition = %assigned.partition, reason = %no_start, "partition is not read");
+        }
+        Ok(decision) => {
+            let (partition, plan) = (&decision.partition, decision.plan);
+            shared.meters.assigned.increment(1);
+            info!(%partition, at = plan.at, because = reason(plan.because), "partition assigned");
+            if plan.lost > 0 {
+                shared.meters.lost_to_retention.increment(plan.lost);
+                error!(%partition, offsets = plan.lost, "retention removed records before they were read: they are lost");
+            }
+            if plan.cut {
+                warn!(%partition, end = assigned.log_end, "the log is shorter than it was; reading goes on at its end");
+            }
+        }
+    }
+}
+
+fn reason(because: Because) -> &'static str {
+    match because {
+        Because::Stored => "stored position",
+        Because::Committed => "group's position",
+        Because::Rewound => "group's position was set back",
+        Because::Reset => "no position is known (kafka_auto_offset_reset)",
+    }
+}
+
+async fn revoke(shared: &Shared, partitions: &[Arc<PartitionId>], barrier: Barrier) {
+    let ticket = shared.step(|ledger, now| ledger.revoke(partitions, now));
+    let written = timeout(shared.options.revocation_wait, shared.durable.wait(ticket)).await;
+    if !matches!(written, Ok(Ok(()))) {
+        warn!("not everything of the revoked partitions could be written in time; the rest is left to the next owner");
+    }
+    let positions = shared.lock().final_positions(partitions);
+    barrier.release(positions);
+    let withdrawn = shared.step(|ledger, now| ledger.lose(partitions, now));
+    shared.meters.revoked.increment(partitions.len() as u64);
+    info!(partitions = partitions.len(), withdrawn, "partitions revoked");
+}
+
+fn lose(shared: &Shared, partitions: &[Arc<PartitionId>]) {
+    let withdrawn = shared.step(|ledger, now| ledger.lose(partitions, now));
+    shared.meters.lost.increment(partitions.len() as u64);
+    warn!(partitions = partitions.len(), withdrawn, "partitions lost; what had no row is left to the next owner");
+}
+
+fn connection(shared: &Shared, up: bool) {
+    shared.meters.connection(up);
+    match up {
+        true => info!("Kafka answers"),
+        false => warn!("Kafka does not answer; what is here is served meanwhile"),
+    }
+}

@@ -1,0 +1,221 @@
+//! Metrics of the engine. Handles are made once; nothing here looks a name up on the hot path.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use taskbroker_domain::{
+    admission::Full,
+    ledger::{Counts, NamespaceStats, Stats},
+    ports::{
+        outbox::Destination,
+        service::{Reported, Verdict},
+        store::Commit,
+    },
+};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::shared::Shared;
+
+/// How often gauges are set.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) struct Meters {
+    pub(super) read: Counter,
+    pub(super) known: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) settled_early: Counter,
+    pub(super) expired_on_arrival: Counter,
+    pub(super) undecodable: Counter,
+    pub(super) claimed: Counter,
+    pub(super) put_back: Counter,
+    pub(super) timers: Counter,
+    pub(super) commit_retries: Counter,
+    pub(super) assigned: Counter,
+    pub(super) revoked: Counter,
+    pub(super) lost: Counter,
+    pub(super) not_started: Counter,
+    pub(super) lost_to_retention: Counter,
+    pub(super) group_commits_failed: Counter,
+    pub(super) publish_refused: Counter,
+    pub(super) publish_retries: Counter,
+    published_retry: Counter,
+    published_dead_letter: Counter,
+    reported: [[Counter; 4]; 3],
+    commit_seconds: Histogram,
+    commit_rows: Histogram,
+    kafka_up: Gauge,
+    intake_paused: [Gauge; 4],
+    pausing: AtomicBool,
+}
+
+const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
+const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
+const LIMITS: [Full; 4] = [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing];
+
+impl Meters {
+    pub(super) fn new() -> Self {
+        let records = |kind: &'static str| counter!("taskbroker_records_total", "kind" => kind);
+        let partitions = |event: &'static str| counter!("taskbroker_partitions_total", "event" => event);
+        Self {
+            read: records("read"),
+            known: records("known"),
+            duplicates: records("duplicate"),
+            settled_early: records("settled_early"),
+            expired_on_arrival: records("expired"),
+            undecodable: records("undecodable"),
+            claimed: counter!("taskbroker_claims_total"),
+            put_back: counter!("taskbroker_claims_put_back_total"),
+            timers: counter!("taskbroker_timers_total"),
+            commit_retries: counter!("taskbroker_commit_retries_total"),
+            assigned: partitions("assigned"),
+            revoked: partitions("revoked"),
+            lost: partitions("lost"),
+            not_started: partitions("not_started"),
+            lost_to_retention: counter!("taskbroker_lost_to_retention_total"),
+            group_commits_failed: counter!("taskbroker_group_commits_failed_total"),
+            publish_refused: counter!("taskbroker_publish_refused_total"),
+            publish_retries: counter!("taskbroker_publish_retries_total"),
+            published_retry: counter!("taskbroker_published_total", "kind" => "retry"),
+            published_dead_letter: counter!("taskbroker_published_total", "kind" => "dead_letter"),
+            reported: VERDICTS.map(|verdict| {
+                ANSWERS.map(|answer| counter!("taskbroker_reports_total", "verdict" => verdict, "answer" => answer))
+            }),
+            commit_seconds: histogram!("taskbroker_commit_seconds"),
+            commit_rows: histogram!("taskbroker_commit_rows"),
+            kafka_up: gauge!("taskbroker_kafka_up"),
+            intake_paused: LIMITS.map(|limit| gauge!("taskbroker_intake_paused", "reason" => limit.as_str())),
+            pausing: AtomicBool::new(true),
+        }
+    }
+
+    pub(super) fn committed(&self, commit: &Commit, took: Duration) {
+        self.commit_seconds.record(took.as_secs_f64());
+        self.commit_rows.record(commit.rows() as f64);
+    }
+
+    pub(super) fn published(&self, destination: Destination) {
+        match destination {
+            Destination::Retry => self.published_retry.increment(1),
+            Destination::DeadLetter => self.published_dead_letter.increment(1),
+        }
+    }
+
+    pub(super) fn reported(&self, verdict: &Verdict, reported: Reported) {
+        let verdict = match verdict {
+            Verdict::Complete => 0,
+            Verdict::Failure => 1,
+            Verdict::Retry(_) => 2,
+        };
+        let answer = match reported {
+            Reported::Settled => 0,
+            Reported::Remembered => 1,
+            Reported::Unknown => 2,
+            Reported::Refused => 3,
+        };
+        if let Some(counter) = self.reported.get(verdict).and_then(|answers| answers.get(answer)) {
+            counter.increment(1);
+        }
+    }
+
+    pub(super) fn connection(&self, up: bool) {
+        self.kafka_up.set(if up { 1.0 } else { 0.0 });
+    }
+
+    /// Intake has room.
+    pub(super) fn room(&self) {
+        if self.pausing.swap(false, Ordering::Relaxed) {
+            self.intake_paused.iter().for_each(|gauge| gauge.set(0.0));
+        }
+    }
+
+    /// Intake is paused by a limit.
+    pub(super) fn full(&self, full: Full) {
+        self.pausing.store(true, Ordering::Relaxed);
+        for (limit, gauge) in LIMITS.iter().zip(&self.intake_paused) {
+            gauge.set(if *limit == full { 1.0 } else { 0.0 });
+        }
+    }
+}
+
+/// Sets gauges and checks conservation until it is stopped.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        let stats = shared.stats();
+        if stats.imbalance != 0 {
+            error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
+        }
+        show(&shared, &stats);
+        if let Ok(usage) = shared.store.usage().await {
+            gauge!("taskbroker_store_used_bytes").set(usage.used_bytes as f64);
+            gauge!("taskbroker_store_disk_bytes").set(usage.disk_bytes as f64);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn show(shared: &Shared, stats: &Stats) {
+    let depth = |state: &'static str, depth: usize| gauge!("taskbroker_depth", "state" => state).set(depth as f64);
+    depth("pending", stats.depths.pending);
+    depth("delayed", stats.depths.delayed);
+    depth("processing", stats.depths.processing);
+    depth("retry", stats.depths.retry);
+    depth("failed", stats.depths.failed);
+    depth("parked", stats.depths.parked);
+    depth("done", stats.depths.done);
+    gauge!("taskbroker_conservation_imbalance").set(stats.imbalance as f64);
+    gauge!("taskbroker_payload_memory_bytes").set(stats.resident_bytes as f64);
+    gauge!("taskbroker_payload_bytes").set(stats.payload_bytes as f64);
+    gauge!("taskbroker_early_reports").set(stats.early_reports as f64);
+    gauge!("taskbroker_tombstones").set(stats.tombstones as f64);
+    counter!("taskbroker_leases_lost_total").absolute(stats.lost_leases);
+    let now = shared.clock.now().wall;
+    let age = |at: Option<taskbroker_domain::time::Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
+    gauge!("taskbroker_oldest_pending_seconds").set(age(stats.oldest_ready));
+    for namespace in &stats.namespaces {
+        show_namespace(namespace, age(namespace.oldest_ready));
+    }
+    for partition in &stats.partitions {
+        let labels = [
+            ("topic", partition.partition.topic.to_string()),
+            ("partition", partition.partition.partition.to_string()),
+        ];
+        gauge!("taskbroker_kafka_lag", &labels).set(partition.lag as f64);
+        gauge!("taskbroker_kafka_assigned", &labels).set(if partition.assigned { 1.0 } else { 0.0 });
+    }
+}
+
+fn show_namespace(namespace: &NamespaceStats, oldest: f64) {
+    let NamespaceStats { application, namespace, counts, .. } = namespace;
+    let labels = [("application", application.to_string()), ("namespace", namespace.to_string())];
+    gauge!("taskbroker_namespace_oldest_pending_seconds", &labels).set(oldest);
+    gauge!("taskbroker_in_flight", &labels).set(counts.in_flight as f64);
+    let Counts { loaded, admitted, completed, discarded, dead_lettered, expired, retried, withdrawn, in_flight: _ } =
+        *counts;
+    for (event, count) in [
+        ("loaded", loaded),
+        ("admitted", admitted),
+        ("completed", completed),
+        ("discarded", discarded),
+        ("dead_lettered", dead_lettered),
+        ("expired", expired),
+        ("retried", retried),
+        ("withdrawn", withdrawn),
+    ] {
+        let labels = [
+            ("application", application.to_string()),
+            ("namespace", namespace.to_string()),
+            ("event", event.to_owned()),
+        ];
+        counter!("taskbroker_activations_total", &labels).absolute(count);
+    }
+}

@@ -1,0 +1,224 @@
+//! The run loops over the ports. Names no adapter and no clock: the composition root plugs those in, a simulation can too.
+//!
+//! ```text
+//!  source ──▶ ingest ──┐                ┌──▶ committer ──▶ store
+//!  workers ─▶ service ─┼──▶ Ledger ─────┼──▶ publisher ──▶ outbox
+//!  clock ───▶ timekeeper                └──▶ payloads  ◀── store
+//! ```
+//!
+//! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
+
+mod committer;
+mod durable;
+mod health;
+mod ingest;
+mod meters;
+mod payloads;
+mod publisher;
+mod service;
+mod shared;
+mod timekeeper;
+
+use std::{sync::Arc, time::Duration};
+
+use taskbroker_domain::{
+    activation::Key,
+    ledger::{Ledger, Stats},
+    policy::Policy,
+    ports::{
+        clock::Clock,
+        codec::ActivationCodec,
+        outbox::Outbox,
+        service::TaskService,
+        source::ActivationSource,
+        store::{ActivationStore, StoreError},
+    },
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info};
+
+pub use self::health::{Health, Trouble};
+use self::shared::Shared;
+
+/// What the engine is plugged into.
+pub struct Ports {
+    /// The journal.
+    pub store: Arc<dyn ActivationStore>,
+    /// Where activations come from; none where Kafka is not used.
+    pub source: Option<Arc<dyn ActivationSource>>,
+    /// Where retries and dead letters go.
+    pub outbox: Arc<dyn Outbox>,
+    /// Reads and writes activations.
+    pub codec: Arc<dyn ActivationCodec>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What the operator chose for the loops.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the ledger decides by.
+    pub policy: Policy,
+    /// The header that marks a retry of ours.
+    pub mark_header: &'static str,
+    /// How many records are taken from the source at once.
+    pub batch_max: usize,
+    /// How many messages may be on their way to each destination.
+    pub publish_concurrency: usize,
+    /// How long a worker's call waits for the store before it is told to try again.
+    pub store_wait: Duration,
+    /// How long an orderly revocation may take; shorter than what the source allows.
+    pub revocation_wait: Duration,
+    /// A commit that takes longer, or a timer that is later, makes the broker unhealthy.
+    pub unhealthy_after: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            mark_header: "taskbroker-origin",
+            batch_max: 1024,
+            publish_concurrency: 64,
+            store_wait: Duration::from_secs(10),
+            revocation_wait: Duration::from_secs(3),
+            unhealthy_after: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A running broker.
+pub struct Broker {
+    shared: Arc<Shared>,
+    source: Option<Arc<dyn ActivationSource>>,
+    loops: TaskTracker,
+    /// Stops what brings work in and hands it out.
+    intake: CancellationToken,
+    /// Stops the committer, once everything else has stopped.
+    journal: CancellationToken,
+    failed: CancellationToken,
+}
+
+/// How many rows are loaded at once.
+const LOAD_PAGE: usize = 10_000;
+
+impl Broker {
+    /// Loads what the store holds and starts all loops.
+    pub async fn start(ports: Ports, options: Options) -> Result<Self, StoreError> {
+        let ledger = load(&ports, &options).await?;
+        let source = ports.source.clone();
+        let shared = Arc::new(Shared::new(ports, options, ledger));
+        let broker = Self {
+            shared,
+            source,
+            loops: TaskTracker::new(),
+            intake: CancellationToken::new(),
+            journal: CancellationToken::new(),
+            failed: CancellationToken::new(),
+        };
+        broker.spawn_loops();
+        Ok(broker)
+    }
+
+    fn spawn_loops(&self) {
+        let (shared, intake) = (&self.shared, &self.intake);
+        let failed = self.failed.clone();
+        let committer = committer::run(shared.clone(), self.journal.clone());
+        self.loops.spawn(async move {
+            if let Err(error) = committer.await {
+                error!(%error, "the store failed; the broker stops, so that nothing is answered that is not durable");
+                failed.cancel();
+            }
+        });
+        self.loops.spawn(timekeeper::run(shared.clone(), self.journal.clone()));
+        self.loops.spawn(payloads::run(shared.clone(), intake.clone()));
+        self.loops.spawn(publisher::run(shared.clone(), intake.clone()));
+        self.loops.spawn(meters::run(shared.clone(), self.journal.clone()));
+        if let Some(source) = &self.source {
+            self.loops.spawn(ingest::run(shared.clone(), source.clone(), intake.clone()));
+        }
+    }
+
+    /// What workers talk to.
+    pub fn service(&self) -> Arc<dyn TaskService> {
+        Arc::new(service::Service::new(self.shared.clone(), self.intake.clone()))
+    }
+
+    /// Whether work that could move has moved.
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// Health that can be asked for after the broker itself has been moved elsewhere.
+    pub fn health_probe(&self) -> impl Fn() -> Health + Send + Sync + Clone + 'static {
+        let shared = self.shared.clone();
+        move || shared.health()
+    }
+
+    /// A picture of the ledger.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// A picture of the ledger that can be asked for after the broker itself has been moved elsewhere.
+    pub fn stats_probe(&self) -> impl Fn() -> Stats + Send + Sync + Clone + 'static {
+        let shared = self.shared.clone();
+        move || shared.stats()
+    }
+
+    /// Resolves when the store failed: nothing can be done but to stop.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Stops taking work in and handing it out. Reports are still taken.
+    pub fn stop_intake(&self) {
+        self.intake.cancel();
+    }
+
+    /// Brings everything into the journal, leaves the group and closes the store; within `limit`, whatever happens.
+    pub async fn shut_down(self, limit: Duration) {
+        self.stop_intake();
+        let orderly = self.shut_down_in_order();
+        if tokio::time::timeout(limit, orderly).await.is_err() {
+            error!(limit_s = limit.as_secs(), "not closed in time; what was answered is durable all the same");
+        }
+    }
+
+    async fn shut_down_in_order(&self) {
+        self.loops.close();
+        self.journal.cancel();
+        self.loops.wait().await;
+        let closed = match self.failed.is_cancelled() {
+            true => false,
+            false => committer::close(&self.shared).await,
+        };
+        if let Some(source) = &self.source {
+            let positions = if closed { self.shared.lock().all_final_positions() } else { Vec::new() };
+            source.close(positions).await;
+        }
+        self.shared.store.close().await;
+        info!(in_flight = self.shared.lock().stats().in_flight, "closed");
+    }
+}
+
+async fn load(ports: &Ports, options: &Options) -> Result<Ledger, StoreError> {
+    let mut ledger = Ledger::new(options.policy.clone(), ports.store.identity());
+    let state = ports.store.state().await?;
+    let closed = state.closed;
+    ledger.load(state, ports.clock.now());
+    let mut after: Option<Key> = None;
+    let mut rows = 0_usize;
+    loop {
+        let page = ports.store.rows(after, LOAD_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.key);
+        rows += page.len();
+        let now = ports.clock.now();
+        for row in page {
+            ledger.load_row(row, now);
+        }
+    }
+    info!(rows, closed_in_order = closed, "store loaded");
+    Ok(ledger)
+}

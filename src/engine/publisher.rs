@@ -1,0 +1,191 @@
+//! Publishes retries and dead letters, each until it is durable at its destination or refused for good. A destination that
+//! is away holds up nothing but its own.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use taskbroker_domain::{
+    ledger::{Outgoing, OutgoingKind},
+    ports::{
+        codec::Retry,
+        outbox::{Destination, Message, PublishError},
+        store::FailureCause,
+    },
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::shared::Shared;
+
+/// The first wait before a message is sent again; it doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest wait: within it, publishing resumes once Kafka answers again.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How many entries are taken from the ledger at once.
+const TAKE_MAX: usize = 256;
+
+/// Publishes until it is stopped. What is not out by then stays in the store and is sent again after the next start.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut lanes = Lanes::default();
+    loop {
+        lanes.take(&shared);
+        lanes.send(&shared);
+        tokio::select! {
+            () = shared.outgoing.notified() => {}
+            Some(done) = lanes.under_way.join_next() => lanes.sent(done.ok()),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// A queue for each destination.
+#[derive(Default)]
+struct Lanes {
+    waiting: HashMap<Destination, VecDeque<Outgoing>>,
+    busy: HashMap<Destination, usize>,
+    under_way: JoinSet<Destination>,
+}
+
+impl Lanes {
+    fn take(&mut self, shared: &Shared) {
+        loop {
+            let taken = shared.step(|ledger, now| ledger.take_outgoing(TAKE_MAX, now));
+            let all = taken.len() < TAKE_MAX;
+            for outgoing in taken {
+                self.waiting.entry(destination(&outgoing.kind)).or_default().push_back(outgoing);
+            }
+            if all {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, shared: &Arc<Shared>) {
+        for (destination, waiting) in &mut self.waiting {
+            let busy = self.busy.entry(*destination).or_default();
+            while *busy < shared.options.publish_concurrency {
+                let Some(outgoing) = waiting.pop_front() else { break };
+                *busy += 1;
+                let (shared, destination) = (shared.clone(), *destination);
+                self.under_way.spawn(async move {
+                    publish(&shared, outgoing).await;
+                    destination
+                });
+            }
+        }
+    }
+
+    fn sent(&mut self, destination: Option<Destination>) {
+        if let Some(busy) = destination.and_then(|destination| self.busy.get_mut(&destination)) {
+            *busy = busy.saturating_sub(1);
+        }
+    }
+}
+
+fn destination(kind: &OutgoingKind) -> Destination {
+    match kind {
+        OutgoingKind::Retry { .. } => Destination::Retry,
+        OutgoingKind::DeadLetter { .. } => Destination::DeadLetter,
+    }
+}
+
+async fn publish(shared: &Shared, outgoing: Outgoing) {
+    let handle = outgoing.handle;
+    let Some(message) = compose(shared, &outgoing).await else { return };
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        match shared.outbox.publish(message.clone()).await {
+            Ok(()) => {
+                shared.meters.published(message.destination);
+                return shared.step(|ledger, now| ledger.published(handle, now));
+            }
+            Err(PublishError::Refused(reason)) => {
+                error!(id = %outgoing.id, destination = ?message.destination, reason, "refused for good; parked in the store");
+                shared.meters.publish_refused.increment(1);
+                return shared.step(|ledger, now| ledger.publish_refused(handle, &reason, now));
+            }
+            Err(PublishError::Unavailable(reason)) => {
+                debug!(id = %outgoing.id, reason, "not published yet");
+                warn!(destination = ?message.destination, "a message was not published; it is sent again");
+                shared.meters.publish_retries.increment(1);
+                if !shared.step(|ledger, now| ledger.publish_failed(handle, now)) {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+async fn compose(shared: &Shared, outgoing: &Outgoing) -> Option<Message> {
+    let Some(payload) = payload(shared, outgoing).await else {
+        refuse(shared, outgoing, "its payload cannot be read back from the store");
+        return None;
+    };
+    match &outgoing.kind {
+        OutgoingKind::DeadLetter { cause } => Some(dead_letter(shared, outgoing, cause, payload)),
+        OutgoingKind::Retry { id, wish } => {
+            let retry = Retry { id: id.clone(), received_at: shared.clock.now().wall, wish: *wish };
+            let key = Some(Bytes::copy_from_slice(id.as_str().as_bytes()));
+            let headers = vec![(shared.options.mark_header.to_owned(), Bytes::from_static(b"retry"))];
+            match shared.codec.retry(&payload, &retry) {
+                Ok(payload) => Some(Message { destination: Destination::Retry, key, payload, headers }),
+                Err(undecodable) => {
+                    refuse(shared, outgoing, &undecodable.reason);
+                    None
+                }
+            }
+        }
+    }
+}
+
+fn refuse(shared: &Shared, outgoing: &Outgoing, reason: &str) {
+    error!(id = %outgoing.id, reason, "cannot be published; parked in the store");
+    shared.step(|ledger, now| ledger.publish_refused(outgoing.handle, reason, now));
+}
+
+async fn payload(shared: &Shared, outgoing: &Outgoing) -> Option<Bytes> {
+    if outgoing.payload.is_some() {
+        return outgoing.payload.clone();
+    }
+    loop {
+        match shared.store.payloads(&[outgoing.handle.key]).await {
+            Ok(read) => return read.into_iter().next().map(|(_, payload)| payload),
+            Err(error) if error.may_pass() => tokio::time::sleep(BACKOFF_MIN).await,
+            Err(error) => {
+                error!(id = %outgoing.id, %error, "payload cannot be read");
+                return None;
+            }
+        }
+    }
+}
+
+/// The activation's bytes unchanged, without a key, as the existing system publishes it; the reason and the origin are in
+/// headers.
+fn dead_letter(shared: &Shared, outgoing: &Outgoing, cause: &FailureCause, payload: Bytes) -> Message {
+    let mut headers = vec![("taskbroker-reason".to_owned(), Bytes::from(describe(cause)))];
+    let origin = outgoing.origin.and_then(|origin| Some((origin, shared.lock().partition_name(origin.slot)?)));
+    if let Some((origin, partition)) = origin {
+        headers.push(("taskbroker-topic".to_owned(), Bytes::copy_from_slice(partition.topic.as_bytes())));
+        headers.push(("taskbroker-partition".to_owned(), Bytes::from(partition.partition.to_string())));
+        headers.push(("taskbroker-offset".to_owned(), Bytes::from(origin.offset.to_string())));
+    }
+    Message { destination: Destination::DeadLetter, key: None, payload, headers }
+}
+
+fn describe(cause: &FailureCause) -> String {
+    match cause {
+        FailureCause::Reported => "a worker reported that it failed".to_owned(),
+        FailureCause::LeasesExhausted => "workers missed its deadline too often".to_owned(),
+        FailureCause::WorkerLost => "at most once, and its worker missed the deadline".to_owned(),
+        FailureCause::InDoubt => "at most once, and it may have been handed out elsewhere".to_owned(),
+        FailureCause::Unreadable => "its payload could not be read back".to_owned(),
+        FailureCause::Undecodable(reason) => format!("undecodable: {reason}"),
+    }
+}

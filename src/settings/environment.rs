@@ -1,0 +1,200 @@
+//! Settings from the environment: `TASKBROKER_` and the key in capitals, `__` between levels. A setting's value is kept as it
+//! is written and read by the type it is for; only what is given for a whole section (`{a=1, b={c=2}}`) is taken apart here.
+
+use std::ffi::OsString;
+
+use config::{Value, ValueKind};
+
+use super::{
+    key::Key,
+    report::{Findings, Origin, WarningKind},
+    schema::{Kind, Schema},
+    yaml::Table,
+};
+
+const PREFIX: &str = "TASKBROKER_";
+
+/// Variables with our prefix that are not settings: switches of the tests, of continuous integration and of `scripts/kafka`.
+const NOT_SETTINGS: [&str; 3] = ["TASKBROKER_TEST_", "TASKBROKER_CI_", "TASKBROKER_KAFKA_CACHE"];
+
+/// One tree of settings for each variable, in the order of their names, so that the result does not depend on the order in
+/// which the system lists them.
+pub(super) fn layers(variables: &[(OsString, OsString)], schema: &Schema, findings: &mut Findings) -> Vec<Table> {
+    let mut ours: Vec<_> = variables.iter().filter_map(named).collect();
+    ours.sort();
+    ours.into_iter().filter_map(|(name, value)| layer(&name, value, schema, findings)).collect()
+}
+
+/// The variable's name and value, if it is for us.
+fn named((name, value): &(OsString, OsString)) -> Option<(String, &OsString)> {
+    let name = name.to_str()?;
+    let ours = name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    let skipped = NOT_SETTINGS.iter().any(|prefix| name.starts_with(prefix));
+    (ours && !skipped).then(|| (name.to_owned(), value))
+}
+
+fn layer(name: &str, value: &OsString, schema: &Schema, findings: &mut Findings) -> Option<Table> {
+    let origin = Origin::Environment { variable: name.to_owned() };
+    let key = key(name);
+    let Some(text) = value.to_str() else {
+        findings.refuse(&key, None, &origin, "its value is not UTF-8");
+        return None;
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    if is_service_link(name, text, schema.kind(&key)) {
+        findings.warn(WarningKind::ServiceLink, &Key::new(SERVICE_LINKS), &origin, SERVICE_LINK_MESSAGE);
+        return None;
+    }
+    match read(&key, text, schema, &origin) {
+        Ok(value) => Some(wrap(&key, value)),
+        Err(reason) => {
+            findings.refuse(&key, None, &origin, reason);
+            None
+        }
+    }
+}
+
+/// `TASKBROKER_STORE__MAX_SIZE` is `store.max_size`.
+fn key(name: &str) -> Key {
+    let rest = name.get(PREFIX.len()..).unwrap_or_default();
+    Key::from(rest.split("__").map(str::to_lowercase).collect::<Vec<_>>())
+}
+
+/// The tree that holds `value` at `key` and nothing else.
+fn wrap(key: &Key, value: Value) -> Table {
+    let in_section = |inner: Value, name: &String| Value::new(None, ValueKind::Table([(name.clone(), inner)].into()));
+    match key.segments().iter().rev().fold(value, in_section).kind {
+        ValueKind::Table(table) => table,
+        _ => Table::new(),
+    }
+}
+
+fn read(key: &Key, text: &str, schema: &Schema, origin: &Origin) -> Result<Value, String> {
+    match schema.kind(key) {
+        Kind::Section => section(key, text, schema, origin),
+        Kind::Leaf | Kind::Retired(_) | Kind::Unknown => {
+            Ok(Value::new(origin.encode().as_ref(), ValueKind::String(text.to_owned())))
+        }
+    }
+}
+
+/// Reads `{k=v, k2=v2}`. Descends as deep as sections of settings do, which is three levels.
+fn section(key: &Key, text: &str, schema: &Schema, origin: &Origin) -> Result<Value, String> {
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    let inner = inner.ok_or("expected a map in the form {key=value, key2=value2}")?;
+    let mut table = Table::new();
+    for pair in split(inner, ',')?.into_iter().filter(|pair| !pair.trim().is_empty()) {
+        let (name, value) = pair.split_once('=').ok_or("expected key=value between the commas of the map")?;
+        let (name, value) = (unquoted(name.trim()).to_owned(), value.trim());
+        if !value.is_empty() {
+            let value = read(&key.child(&name), value, schema, origin)?;
+            table.insert(name, value);
+        }
+    }
+    Ok(Value::new(origin.encode().as_ref(), ValueKind::Table(table)))
+}
+
+/// The parts of `text` between separators that stand outside quotes and brackets.
+fn split(text: &str, separator: char) -> Result<Vec<&str>, String> {
+    let (mut parts, mut start, mut depth, mut quoted, mut escaped) = (Vec::new(), 0, 0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.checked_sub(1).ok_or("a bracket is closed that was not opened")?,
+            _ if c == separator && depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + c.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    if quoted || depth > 0 {
+        return Err("a quote or bracket is opened and not closed".to_owned());
+    }
+    parts.push(&text[start..]);
+    Ok(parts)
+}
+
+/// `text` without the double quotes around it, if it has them.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
+/// What text stands for where text is wanted: itself, or what is between its double quotes, with `\"` and `\\` undone.
+pub(super) fn text(raw: &str) -> String {
+    match serde_json::from_str::<String>(raw) {
+        Ok(text) => text,
+        Err(_) => unquoted(raw).to_owned(),
+    }
+}
+
+const SERVICE_LINKS: &str = "TASKBROKER_*";
+const SERVICE_LINK_MESSAGE: &str = "Kubernetes sets such variables for a Service whose name begins with `taskbroker`; they \
+     are no settings and are ignored. Set `enableServiceLinks: false` in the pod, or give the Service another name";
+
+/// Whether Kubernetes made this variable: it describes a Service to the pods beside it, in names that look like ours.
+fn is_service_link(name: &str, text: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::Leaf => name.ends_with("_PORT") && is_service_address(text),
+        Kind::Unknown => is_service_name(name),
+        Kind::Section | Kind::Retired(_) => false,
+    }
+}
+
+fn is_service_address(text: &str) -> bool {
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// The names that Kubernetes forms: `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_<name>`, `X_PORT`, and
+/// `X_PORT_<number>_<protocol>` with `_PROTO`, `_PORT` or `_ADDR` after it or nothing.
+fn is_service_name(name: &str) -> bool {
+    let described = |rest: &str| {
+        let mut words = rest.split('_');
+        words.next().is_some_and(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit()))
+            && words.next().is_some_and(|word| ["TCP", "UDP", "SCTP"].contains(&word))
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT")
+        || name.match_indices("_PORT_").any(|(at, port)| described(&name[at + port.len()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_map_is_split_at_commas_outside_quotes_and_brackets() {
+        assert_eq!(split(r#"a=1, b={c=2,d=3}, e="x,\"y""#, ',').unwrap(), ["a=1", " b={c=2,d=3}", r#" e="x,\"y""#]);
+        assert!(split("a={", ',').is_err());
+        assert!(split("a=}", ',').is_err());
+        assert!(split("a=\"", ',').is_err());
+    }
+
+    #[test]
+    fn text_loses_the_quotes_around_it_and_nothing_else() {
+        assert_eq!(text("0123"), "0123");
+        assert_eq!(text(r#""a \"b\" c""#), r#"a "b" c"#);
+        assert_eq!(text(r#"a"b"#), r#"a"b"#);
+        assert_eq!(text("[x]"), "[x]");
+    }
+
+    #[test]
+    fn the_names_kubernetes_gives_are_told_from_settings() {
+        for name in ["TASKBROKER_GRPC_SERVICE_HOST", "TASKBROKER_SERVICE_PORT_GRPC", "TASKBROKER_PORT_50051_TCP_ADDR"] {
+            assert!(is_service_name(name), "{name}");
+        }
+        for name in ["TASKBROKER_PORT_NAME", "TASKBROKER_GRPC_PROT", "TASKBROKER_PORT_50051_X"] {
+            assert!(!is_service_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Topics and clusters in the earlier form: one consumed topic and one or two clusters, a key for each of their fields.
+
+use super::{
+    Common, Declared, Topic,
+    cluster::{self, Place},
+};
+use crate::settings::{
+    key::Key,
+    reader::Reader,
+    report::Origin,
+    retired::{CLUSTER_FIELDS, EARLIER_KAFKA},
+    value::Setting,
+};
+
+/// Where Kafka is when nothing says so.
+const ADDRESS: &str = "127.0.0.1:9092";
+/// The consumed topic, and its group, when nothing says so.
+const TOPIC: &str = "taskworker";
+
+/// The keys of this form that are given.
+pub(super) fn given(reader: &Reader<'_>) -> Vec<&'static str> {
+    EARLIER_KAFKA.into_iter().filter(|key| reader.is_given(&Key::new(key))).collect()
+}
+
+/// The topics and clusters that these keys stand for: the clusters `default` and `deadletter`, the consumed topic on the
+/// first; the dead-letter topic, and a retry topic of its own, on the second.
+pub(super) fn read(reader: &mut Reader<'_>, common: &Common) -> Declared {
+    let main = cluster::read(reader, &Place { name: "default", key: &main_key }, Some(ADDRESS));
+    let separate = CLUSTER_FIELDS.iter().any(|field| reader.is_given(&dead_letter_key(field)));
+    // Without a word about it, the dead-letter cluster is the main one, so we are there who we are on the main one.
+    let key = if separate { dead_letter_key } else { main_key };
+    let dead_letter = cluster::read(reader, &Place { name: "deadletter", key: &key }, Some(&main.address));
+
+    let mut declared = Declared::default();
+    declared.clusters.extend([("default".to_owned(), main), ("deadletter".to_owned(), dead_letter)]);
+    let (name, consumed) = consumed_topic(reader);
+    declared.topics.insert(name, consumed);
+    for (key, name) in produced_topics(common) {
+        declared.topics.entry(name).or_insert_with_key(|name| produced_topic(reader, key, name));
+    }
+    declared
+}
+
+/// The key of a field of the main cluster.
+fn main_key(field: &str) -> Key {
+    match field {
+        "address" => Key::new("kafka_cluster"),
+        field => Key::new(&format!("kafka_{field}")),
+    }
+}
+
+/// The key of a field of the dead-letter cluster.
+fn dead_letter_key(field: &str) -> Key {
+    match field {
+        "address" => Key::new("kafka_deadletter_cluster"),
+        field => Key::new(&format!("kafka_deadletter_{field}")),
+    }
+}
+
+fn consumed_topic(reader: &mut Reader<'_>) -> (String, Topic) {
+    let key = Key::new("kafka_topic");
+    // Where it is shown depends on its value, so it is accounted for below.
+    let scratch = Key::default();
+    let name = reader.read_at(&key, &scratch).unwrap_or_else(|| TOPIC.to_owned());
+    reader.effective.remove(&scratch);
+    let section = Key::new("kafka_topics").child(&name);
+    let origin = reader.origin(&key);
+    reader.note(&section.child("cluster"), "default".to_owned(), origin);
+    let group = read_or(reader, "kafka_consumer_group", &section.child("consumer_group"), TOPIC);
+    (
+        name,
+        Topic {
+            cluster: "default".to_owned(),
+            group: Some(group),
+            consumed: true,
+            session_timeout: None,
+            offset_reset: None,
+        },
+    )
+}
+
+fn read_or(reader: &mut Reader<'_>, key: &str, shown: &Key, default: &str) -> String {
+    reader.read_at(&Key::new(key), shown).unwrap_or_else(|| {
+        reader.note(shown, default.to_owned().write(), Origin::Default);
+        default.to_owned()
+    })
+}
+
+fn produced_topics(common: &Common) -> Vec<(&'static str, String)> {
+    let dead_letter = ("kafka_deadletter_topic", common.dead_letter_topic.clone());
+    let retry = common.retry_topic.clone().map(|topic| ("kafka_retry_topic", topic));
+    [dead_letter].into_iter().chain(retry).collect()
+}
+
+fn produced_topic(reader: &mut Reader<'_>, key: &str, name: &str) -> Topic {
+    let section = Key::new("kafka_topics").child(name);
+    let origin = reader.origin(&Key::new(key));
+    reader.note(&section.child("cluster"), "deadletter".to_owned(), origin.clone());
+    reader.note(&section.child("produce_only"), "true".to_owned(), origin);
+    Topic { cluster: "deadletter".to_owned(), group: None, consumed: false, session_timeout: None, offset_reset: None }
+}

@@ -1,0 +1,191 @@
+//! What comes in: limits, assignments, copies, poison.
+
+use std::time::Duration;
+
+use taskbroker_domain::ports::{service::Reported, source::Committed};
+use taskbroker_memory::{Answer, Fault};
+
+use crate::world::{World, dead_letter, options, partition, task};
+
+#[tokio::test(start_paused = true)]
+async fn no_more_comes_in_than_the_limit_allows() {
+    let mut options = options();
+    options.policy.limits.pending = 10;
+    let world = World::new(options).await;
+    for id in 0..100 {
+        world.produce(&task(&id.to_string()));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.broker.stats().depths.pending, 10);
+    for _ in 0..100 {
+        let id = world.next().await.id;
+        assert!(world.broker.stats().depths.pending <= 10);
+        world.complete(&id).await;
+    }
+    world.log.committed_up_to(&world.partition, 100).await;
+    world.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_revocation_writes_everything_first_and_commits_it() {
+    let world = World::new(options()).await;
+    for id in ["a", "b", "c"] {
+        world.produce(&task(id));
+    }
+    assert_eq!(world.next().await.id, "a");
+    let released = world.source.revoke(&[world.partition.clone()]).released().await;
+    assert_eq!(released.iter().map(|commit| commit.offset).collect::<Vec<_>>(), [3]);
+    assert_eq!(world.rows().await.len(), 3);
+    for id in ["b", "c"] {
+        assert_eq!(world.next().await.id, id, "what is here is served on");
+    }
+    for id in ["a", "b", "c"] {
+        world.complete(id).await;
+    }
+    world.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_partition_leaves_what_has_no_row_to_the_next_owner() {
+    let world = World::new(options()).await;
+    world.produce(&task("a"));
+    world.produce(&task("b"));
+    world.next().await;
+    world.source.lose(&[world.partition.clone()]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(world.broker.stats().totals.withdrawn, 2);
+    assert_eq!(world.complete("a").await, Reported::Remembered, "it may come again");
+    world.source.assign(&[world.partition.clone()]);
+    assert_eq!(world.next().await.id, "b", "what was reported does not come again");
+    world.complete("b").await;
+    world.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_reports_that_come_first_settle_what_is_read_again() {
+    let world = World::new(options()).await;
+    for id in ["a", "b", "c"] {
+        world.produce(&task(id));
+    }
+    for id in ["a", "b"] {
+        assert_eq!(world.next().await.id, id);
+    }
+    let world = world.crash().await;
+    assert_eq!(world.complete("a").await, Reported::Remembered);
+    world.source.assign(&[world.partition.clone()]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.fetch().await, None, "held back, so that reports come first");
+    assert_eq!(world.complete("b").await, Reported::Settled);
+    assert_eq!(world.next().await.id, "c");
+    world.complete("c").await;
+    world.empty().await;
+    world.log.committed_up_to(&world.partition, 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operators_rewind_is_obeyed_once() {
+    let world = World::new(options()).await;
+    for id in ["a", "b"] {
+        world.produce(&task(id));
+        world.next().await;
+        world.complete(id).await;
+    }
+    world.log.committed_up_to(&world.partition, 2).await;
+    let world = world.restart().await;
+    world.log.set_committed(&world.partition, Some(Committed { offset: 1, metadata: String::new() }));
+    world.source.assign(&[world.partition.clone()]);
+    assert_eq!(world.next().await.id, "b");
+    world.complete("b").await;
+    world.log.committed_up_to(&world.partition, 2).await;
+    let world = world.restart().await;
+    world.source.assign(&[world.partition.clone()]);
+    world.nothing_for(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_goes_to_the_dead_letter_topic_with_its_reason_and_stops_nothing() {
+    let world = World::new(options()).await;
+    world.log.append(&world.partition, &b"\xff\xff\xff\xff"[..]);
+    world.log.append(&world.partition, &b""[..]);
+    world.produce(&task("a"));
+    assert_eq!(world.next().await.id, "a");
+    world.complete("a").await;
+    let messages = world.delivered(2).await;
+    let header = |name: &str| {
+        let found = messages[0].headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.clone());
+        String::from_utf8(found.unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(&messages[0].payload[..], b"\xff\xff\xff\xff");
+    assert!(header("taskbroker-reason").starts_with("undecodable: "), "{}", header("taskbroker-reason"));
+    assert_eq!((header("taskbroker-topic"), header("taskbroker-partition")), ("taskworker".into(), "0".into()));
+    assert_eq!(header("taskbroker-offset"), "0");
+    world.empty().await;
+    world.log.committed_up_to(&world.partition, 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_a_retry_does_not_run_twice() {
+    let world = World::new(options()).await;
+    world.produce_marked(&task("a"));
+    world.next().await;
+    world.complete("a").await;
+    world.empty().await;
+    let world = world.restart().await;
+    world.source.assign(&[world.partition.clone()]);
+    world.produce_marked(&task("a"));
+    world.nothing_for(Duration::from_secs(5)).await;
+    world.log.committed_up_to(&world.partition, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn skipped_offsets_hold_nothing_up() {
+    let world = World::new(options()).await;
+    world.produce(&task("a"));
+    world.log.append_gap(&world.partition, 5);
+    world.produce(&task("b"));
+    world.log.append_gap(&world.partition, 1);
+    for id in ["a", "b"] {
+        assert_eq!(world.next().await.id, id);
+        world.complete(id).await;
+    }
+    world.log.committed_up_to(&world.partition, 8).await;
+    assert_eq!(world.broker.stats().partitions[0].lag, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_store_delays_an_answer_and_loses_nothing() {
+    let world = World::new(options()).await;
+    world.produce(&task("a"));
+    world.next().await;
+    world.store.faults().next_commit(Fault::refused(Answer::Busy));
+    world.store.faults().next_commit(Fault::answer_lost(Answer::Busy));
+    assert_eq!(world.complete("a").await, Reported::Settled);
+    world.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_failed_stops_the_broker_and_answers_nothing() {
+    let world = World::new(options()).await;
+    world.produce(&dead_letter(task("a")));
+    world.next().await;
+    world.store.faults().next_commit(Fault::refused(Answer::Failed));
+    let answer = world.report("a", taskbroker_domain::ports::service::Verdict::Complete).await;
+    assert!(answer.is_err(), "{answer:?}");
+    world.broker.failed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_partitions_are_read_and_committed_each_by_itself() {
+    let world = World::unassigned(options()).await;
+    world.source.assign(&[partition(0), partition(1)]);
+    for id in 0..10 {
+        world.log.append(&partition(id % 2), prost::Message::encode_to_vec(&task(&id.to_string())));
+    }
+    for _ in 0..10 {
+        let id = world.next().await.id;
+        world.complete(&id).await;
+    }
+    world.log.committed_up_to(&partition(0), 5).await;
+    world.log.committed_up_to(&partition(1), 5).await;
+    world.empty().await;
+}

@@ -1,0 +1,8 @@
+//! The whole engine on in-memory adapters, in simulated time: no sleeping, no Kafka, no disk.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod intake;
+mod life_cycle;
+mod outbox;
+mod stopping;
+mod world;

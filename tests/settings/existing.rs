@@ -1,0 +1,207 @@
+//! Configurations of the existing system: the earlier keys, topics and clusters, and what has no effect here.
+
+use taskbroker::settings::{Key, SaslMechanism, SecurityProtocol, Sources, WarningKind, load};
+
+use super::{MAPS, environment, warnings, yaml, yaml_problems};
+
+#[test]
+fn the_earlier_keys_describe_a_topic_and_two_clusters() {
+    let loaded = environment(&[
+        ("TASKBROKER_KAFKA_TOPIC", "tasks"),
+        ("TASKBROKER_KAFKA_CONSUMER_GROUP", "workers"),
+        ("TASKBROKER_KAFKA_CLUSTER", "kafka:9092"),
+        ("TASKBROKER_KAFKA_DEADLETTER_CLUSTER", "dead:9092"),
+        ("TASKBROKER_KAFKA_DEADLETTER_TOPIC", "graves"),
+        ("TASKBROKER_KAFKA_RETRY_TOPIC", "again"),
+        ("TASKBROKER_KAFKA_DEADLETTER_SECURITY_PROTOCOL", "SASL_SSL"),
+        ("TASKBROKER_KAFKA_DEADLETTER_SASL_MECHANISM", "scram-sha-256"),
+        ("TASKBROKER_KAFKA_DEADLETTER_SASL_USERNAME", "u"),
+        ("TASKBROKER_KAFKA_DEADLETTER_SASL_PASSWORD", "0123"),
+    ]);
+    let kafka = &loaded.settings.kafka;
+    assert_eq!((kafka.source.topic.as_str(), kafka.source.group.as_str()), ("tasks", "workers"));
+    assert_eq!(kafka.source.cluster.address, "kafka:9092");
+    assert!(kafka.source.cluster.sasl.is_none());
+    assert_eq!(kafka.outbox.cluster.address, "dead:9092");
+    assert_eq!(kafka.outbox.cluster.security_protocol, SecurityProtocol::SaslSsl);
+    let sasl = kafka.outbox.cluster.sasl.as_ref().unwrap();
+    assert_eq!((sasl.mechanism, sasl.username.as_str()), (SaslMechanism::ScramSha256, "u"));
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&sasl.password), "0123");
+    assert_eq!((kafka.outbox.dead_letter_topic.as_str(), kafka.outbox.retry_topic.as_str()), ("graves", "again"));
+    let shown = &loaded.effective[&Key::new("kafka_topics.tasks.consumer_group")];
+    assert_eq!(shown.origin.to_string(), "environment variable TASKBROKER_KAFKA_CONSUMER_GROUP");
+}
+
+#[test]
+fn without_a_dead_letter_cluster_the_main_one_is_used_with_its_credentials() {
+    let text = "kafka_cluster: kafka:9092\nkafka_security_protocol: sasl_plaintext\nkafka_sasl_mechanism: PLAIN\n\
+                kafka_sasl_username: u\nkafka_sasl_password: p";
+    let outbox = yaml(text).settings.kafka.outbox;
+    assert_eq!(outbox.cluster.address, "kafka:9092");
+    assert_eq!(outbox.cluster.sasl.unwrap().username, "u");
+}
+
+#[test]
+fn the_earlier_keys_and_the_maps_cannot_be_mixed() {
+    let said = yaml_problems(&format!("{MAPS}\nkafka_topic: a\nkafka_sasl_password: b"));
+    assert_eq!(
+        said,
+        [
+            "kafka_topics, kafka_clusters, kafka_topic, kafka_sasl_password: the earlier keys and the maps cannot be mixed: \
+          move all into the maps"
+        ]
+    );
+    // Variables that a chart always sets, but leaves empty, are not given.
+    let sources = Sources::defaults().with_yaml("a.yaml", MAPS).with_environment([("TASKBROKER_KAFKA_TOPIC", "")]);
+    assert!(load(&sources).is_ok());
+    assert!(load(&Sources::defaults().with_yaml("a.yaml", &format!("{MAPS}\nkafka_topic: ''"))).is_ok());
+}
+
+#[test]
+fn topics_and_clusters_must_fit_together() {
+    for (text, said) in [
+        (
+            "kafka_clusters: {main: {address: 'a:1'}}".to_owned(),
+            "kafka_topics: is missing: topics and clusters are declared together",
+        ),
+        (
+            MAPS.replace("cluster: main, consumer_group", "cluster: mian, consumer_group"),
+            "kafka_topics.tasks.cluster = mian (test.yaml line 5): there is no such cluster in kafka_clusters; there are: main",
+        ),
+        (
+            MAPS.replace("taskworker-dlq", "other"),
+            "kafka_deadletter_topic = taskworker-dlq (built-in default): is not declared in kafka_topics: declare it there, \
+             with produce_only: true",
+        ),
+        (
+            format!("{MAPS}kafka_retry_topic: again"),
+            "kafka_retry_topic = again (test.yaml line 6): is not declared in kafka_topics: declare it there, with \
+             produce_only: true",
+        ),
+        (
+            format!("{MAPS}kafka_retry_topic: taskworker-dlq"),
+            "kafka_retry_topic = taskworker-dlq (test.yaml line 6): is the dead-letter topic: retries would never run",
+        ),
+        (
+            format!("{MAPS}kafka_deadletter_topic: tasks"),
+            "kafka_deadletter_topic = tasks (test.yaml line 6): is the consumed topic: dead letters would run again, without \
+             end",
+        ),
+        (
+            MAPS.replace("consumer_group: workers", "consumer_disabled: true, consumer_group: workers"),
+            "kafka_topics: no topic is consumed: each is produce_only or consumer_disabled, and one must not be",
+        ),
+        (
+            format!("{MAPS}  more: {{cluster: main, consumer_group: workers}}"),
+            "kafka_topics: 2 topics are consumed (more, tasks), and one broker consumes one so far: declare the others as \
+             produce_only, or run a broker for each",
+        ),
+        (
+            MAPS.replace(", consumer_group: workers", ""),
+            "kafka_topics.tasks.consumer_group (test.yaml line 5): is missing: a topic that is consumed has a group",
+        ),
+        (
+            MAPS.replace("address: 'kafka:9092'", "ssl_ca_location: ''"),
+            "kafka_clusters.main.address (test.yaml line 2): is missing: a cluster needs its bootstrap servers, \
+             host:port,host:port",
+        ),
+    ] {
+        let all = yaml_problems(&text);
+        assert!(all.iter().any(|line| line == said), "{said}\n{all:#?}");
+    }
+}
+
+#[test]
+fn a_topic_about_which_nothing_is_said_is_refused() {
+    let said = yaml_problems(&format!("{MAPS}  more:\n"));
+    assert_eq!(said, ["kafka_topics.more (test.yaml line 6): is empty: say something about it, or remove it"]);
+}
+
+#[test]
+fn retries_and_dead_letters_leave_by_one_producer() {
+    let said = yaml_problems("kafka_cluster: a:1\nkafka_deadletter_cluster: b:1");
+    assert!(
+        said[0].starts_with("kafka_retry_topic, kafka_deadletter_topic: retries go to the topic taskworker"),
+        "{said:?}"
+    );
+    let loaded = yaml("kafka_cluster: a:1\nkafka_deadletter_cluster: b:1\nkafka_retry_topic: again");
+    assert_eq!(loaded.settings.kafka.outbox.cluster.address, "b:1");
+}
+
+#[test]
+fn credentials_are_complete_or_refused() {
+    let with = |fields: &str| MAPS.replace("address: 'kafka:9092'", &format!("address: 'kafka:9092', {fields}"));
+    let said = yaml_problems(&with("security_protocol: sasl_ssl, sasl_username: u"));
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("kafka_clusters.main.sasl_mechanism (test.yaml line 2): is missing"), "{said:?}");
+    assert!(said[1].starts_with("kafka_clusters.main.sasl_password (test.yaml line 2): is missing"), "{said:?}");
+    let said = yaml_problems(&with("security_protocol: sasl_ssl, sasl_mechanism: GSSAPI"));
+    assert!(said[0].contains("Kerberos is not in this build"), "{said:?}");
+    let said = yaml_problems(&with("security_protocol: ssl, ssl_key_location: /k.pem"));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("a certificate and its key go together"), "{said:?}");
+    let loaded = yaml(&with("sasl_username: u, ssl_ca_location: /ca.pem, sasl_password: ''"));
+    let said = warnings(&loaded, WarningKind::Consequence);
+    assert!(said.iter().any(|line| line.contains("sasl_username") && line.contains("has no effect")), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("ssl_ca_location") && line.contains("has no effect")), "{said:?}");
+    assert!(said.iter().all(|line| !line.contains("sasl_password")), "{said:?}");
+}
+
+#[test]
+fn earlier_names_still_work_and_the_later_ones_win() {
+    let loaded = yaml("db_path: /a.sqlite\nmax_pending_count: 5\nstore: {max_delay_count: 6}\nmax_delay_count: 7");
+    assert_eq!(loaded.settings.store.sqlite_path.to_str(), Some("/a.sqlite"));
+    assert_eq!(loaded.settings.store.max_pending.get(), 5);
+    assert_eq!(loaded.settings.store.max_delayed.get(), 6);
+    assert_eq!(
+        warnings(&loaded, WarningKind::Renamed),
+        [
+            "db_path (test.yaml line 1): is the earlier name of store.sqlite.path: use that",
+            "max_pending_count (test.yaml line 2): is the earlier name of store.max_pending_count: use that",
+            "max_delay_count (test.yaml line 4): has no effect: store.max_delay_count, its later name, is given as well \
+             (test.yaml line 3)",
+        ]
+    );
+    let said = yaml_problems("max_pending_count: x");
+    assert_eq!(said, ["store.max_pending_count = \"x\" (test.yaml line 1): expected a whole number"]);
+}
+
+#[test]
+fn what_has_no_effect_is_said_once_with_the_reason() {
+    let loaded = load(
+        &Sources::defaults()
+            .with_yaml(
+                "a.yaml",
+                "upkeep_deadline_reset_skip_after_startup_sec: 60\nkafka_auto_commit_interval_ms: 5000\n",
+            )
+            .with_environment([("TASKBROKER_PUSH__THREADS", "4"), ("TASKBROKER_PUSH__QUEUE__SIZE", "4")]),
+    )
+    .unwrap();
+    let said = warnings(&loaded, WarningKind::Ignored);
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("leases are journalled")), "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("kafka_commit_interval")), "{said:#?}");
+    assert!(said.iter().any(|line| line.matches("environment variable").count() == 2), "{said:#?}");
+}
+
+#[test]
+fn asking_for_nothing_needs_no_warning() {
+    let loaded = yaml(
+        "grpc_shared_secret: []\nraw_mode: false\ncreate_missing_topics: false\ncanary_tasks: 0\nruntime_config_path: null\n\
+         delivery_mode: pull\nbatch_status_updates: false\ndefault_metrics_tags: {}\ngrpc_addr: 127.0.0.1",
+    );
+    assert_eq!(loaded.warnings, []);
+    let loaded = environment(&[
+        ("TASKBROKER_GRPC_SHARED_SECRET", "[]"),
+        ("TASKBROKER_RAW_MODE", "false"),
+        ("TASKBROKER_GRPC_ADDR", "127.0.0.1"),
+    ]);
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn listening_beyond_this_machine_without_authentication_is_a_warning() {
+    let loaded = yaml("grpc_addr: 0.0.0.0");
+    assert!(warnings(&loaded, WarningKind::Consequence)[0].starts_with("grpc_addr (test.yaml line 1): listens beyond"));
+    assert_eq!(yaml("grpc_addr: '::1'").warnings, []);
+}
