@@ -9,8 +9,9 @@ use std::{
 };
 
 use rdkafka::{
-    bindings as ffi,
+    TopicPartitionList, bindings as ffi,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
+    types::RDKafkaErrorCode,
 };
 
 use super::{
@@ -90,12 +91,12 @@ unsafe extern "C" fn wake(_: *mut ffi::rd_kafka_t, opaque: *mut c_void) {
     unsafe { &*opaque.cast::<Waker>() }.wake();
 }
 
-/// Counts what waits in the consumer's queue: polling it says nothing about whether there is more.
-pub(crate) struct EventCount {
+/// The consumer's own queue, from which everything comes but records.
+pub(crate) struct ConsumerQueue {
     queue: Queue,
 }
 
-impl EventCount {
+impl ConsumerQueue {
     /// Of this consumer, which must outlive it.
     pub(crate) fn of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
         // SAFETY: the client lives; the reference is ours.
@@ -103,8 +104,25 @@ impl EventCount {
         Queue::owning(queue).map(|queue| Self { queue })
     }
 
-    pub(crate) fn get(&self) -> usize {
+    /// How much waits in it: polling says nothing about whether there is more.
+    pub(crate) fn waiting(&self) -> usize {
         // SAFETY: the queue lives.
         unsafe { ffi::rd_kafka_queue_length(self.queue.ptr()) }
+    }
+
+    /// Commits without waiting; the answer comes as an event of this queue. (The plain asynchronous commit has no answer where
+    /// events are used in place of C callbacks.)
+    pub(crate) fn commit<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        positions: &TopicPartitionList,
+    ) -> Result<(), RDKafkaErrorCode> {
+        let rk = consumer.client().native_ptr();
+        // SAFETY: all live during the call; the list is copied; there is no callback, so no opaque is used.
+        let code = unsafe { ffi::rd_kafka_commit_queue(rk, positions.ptr(), self.queue.ptr(), None, ptr::null_mut()) };
+        match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::NoError => Ok(()),
+            code => Err(code),
+        }
     }
 }
