@@ -60,7 +60,7 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
-        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::start(source_options(settings))?);
+        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source_options(settings))?);
         let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
         let ports = Ports {
             store,
