@@ -38,6 +38,7 @@ pulse = app.create_namespace("pulse")
 plain = app.create_namespace("plain")
 slow = app.create_namespace("slow", processing_deadline_duration=30)
 steady = app.create_namespace("steady", processing_deadline_duration=60)
+brief = app.create_namespace("brief", processing_deadline_duration=2)
 
 
 @pulse.register(name="pulse.beat")
@@ -58,6 +59,12 @@ def sleep(key: str, seconds: float) -> None:
 
 @steady.register(name="steady.work")
 def work(key: str, number: int) -> None:
+    note(key, number=number)
+    time.sleep(0.02)
+
+
+@brief.register(name="brief.work")
+def work_briefly(key: str, number: int) -> None:
     note(key, number=number)
     time.sleep(0.02)
 

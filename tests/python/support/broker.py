@@ -50,10 +50,10 @@ class Broker:
         self.topics = topics
         self.grpc_address = f"127.0.0.1:{free_port()}"
         self.http_address = f"127.0.0.1:{free_port()}"
-        self._config = directory / "taskbroker.yaml"
+        self.config = directory / "taskbroker.yaml"
         self._log = directory / "broker.log"
         # JSON is YAML.
-        self._config.write_text(json.dumps({**self._settings(kafka), **(settings or {})}, indent=2))
+        self.config.write_text(json.dumps({**self._settings(kafka), **(settings or {})}, indent=2))
         self._process: Process | None = None
 
     def _settings(self, kafka: Kafka) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Broker:
 
     def start(self) -> "Broker":
         """Returns once it is ready and reads its partitions."""
-        self._process = Process([str(self.program), "-c", str(self._config)], self._log, {})
+        self._process = Process([str(self.program), "-c", str(self.config)], self._log, {})
         wait_until("the broker is ready and has its partitions", self._is_ready)
         return self
 
@@ -104,6 +104,10 @@ class Broker:
         """Ends it, if it still runs."""
         if self._process is not None:
             self._process.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
 
     @property
     def _running(self) -> Process:
