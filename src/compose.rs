@@ -1,5 +1,7 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
+pub mod playground;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
