@@ -23,15 +23,21 @@ pub(crate) enum TopicSight {
     Missing,
 }
 
-/// Asks the cluster for a topic's id. Waits at most `timeout`.
+/// Asks the cluster for a topic's id. Waits at most `timeout` for each of two requests: any broker can answer the second, but
+/// librdkafka would send it to the controller only, unless it is told a broker that answered the first.
 pub(crate) fn sight_topic<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
 ) -> Result<TopicSight, Failure> {
     let name = c_string(topic)?;
+    let Some(broker) = broker_of(client, topic, timeout)? else {
+        return Ok(TopicSight::Missing);
+    };
     let operation = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
     let event = ask(client, operation, timeout, |rk, options, queue| {
+        // SAFETY: the options live; no text is wanted.
+        unsafe { ffi::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0) };
         let mut names = [name.as_ptr()];
         // SAFETY: one name, which lives; the collection is copied by the request and destroyed here.
         unsafe {
@@ -53,6 +59,20 @@ pub(crate) fn sight_topic<C: ClientContext>(
         }
         sight(*topics)
     }
+}
+
+/// A broker that knows the topic; `None` if there is no such topic.
+fn broker_of<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Result<Option<i32>, Failure> {
+    let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|error| {
+        Failure::new(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), error.to_string())
+    })?;
+    let error = metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+    if matches!(error, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) {
+        return Ok(None);
+    }
+    let (asked, known) = (metadata.orig_broker_id(), metadata.brokers());
+    let broker = known.iter().find(|broker| broker.id() == asked).or(known.first());
+    broker.map(|broker| Some(broker.id())).ok_or_else(|| unexpected("brokers"))
 }
 
 /// # Safety
@@ -151,7 +171,7 @@ fn ask<C: ClientContext>(
     client: &Client<C>,
     operation: ffi::rd_kafka_admin_op_t,
     timeout: Duration,
-    send: impl FnOnce(*mut ffi::rd_kafka_t, *const ffi::rd_kafka_AdminOptions_t, *mut ffi::rd_kafka_queue_t),
+    send: impl FnOnce(*mut ffi::rd_kafka_t, *mut ffi::rd_kafka_AdminOptions_t, *mut ffi::rd_kafka_queue_t),
 ) -> Result<Event, Failure> {
     let rk = client.native_ptr();
     // SAFETY: the client lives longer than the queue, which is local.

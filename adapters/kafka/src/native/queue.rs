@@ -9,8 +9,9 @@ use std::{
 };
 
 use rdkafka::{
-    bindings as ffi,
+    TopicPartitionList, bindings as ffi,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
+    types::RDKafkaErrorCode,
 };
 
 use super::{
@@ -41,7 +42,7 @@ pub(crate) struct PartitionQueue<C: ConsumerContext> {
     _consumer: Arc<BaseConsumer<C>>,
 }
 
-/// How many messages are taken out at once.
+/// How many messages are taken out before it is another partition's turn.
 const TAKEN_AT_ONCE: usize = 256;
 
 impl<C: ConsumerContext> PartitionQueue<C> {
@@ -64,16 +65,19 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     }
 
     /// Takes out at most `limit` things without waiting. Returns whether there may be more.
+    ///
+    /// One by one: librdkafka's batch call counts the end of a partition as a record, so that after its next pause it would
+    /// go on one offset too far.
     pub(crate) fn drain(&self, limit: usize, mut each: impl FnMut(Fetched)) -> bool {
-        let mut messages = [ptr::null_mut(); TAKEN_AT_ONCE];
-        let wanted = limit.min(TAKEN_AT_ONCE);
-        // SAFETY: the queue lives; there is room for `wanted` pointers.
-        let taken = unsafe { ffi::rd_kafka_consume_batch_queue(self.queue.ptr(), 0, messages.as_mut_ptr(), wanted) };
-        let taken = usize::try_from(taken).unwrap_or(0);
-        // SAFETY: the first `taken` messages are ours.
-        let messages = messages[..taken].iter().filter_map(|message| unsafe { Message::owning(*message) });
-        messages.for_each(|message| each(message.read()));
-        taken == wanted
+        for _ in 0..limit.min(TAKEN_AT_ONCE) {
+            // SAFETY: the queue lives; the message is ours.
+            let message = unsafe { Message::owning(ffi::rd_kafka_consume_queue(self.queue.ptr(), 0)) };
+            let Some(message) = message else {
+                return false;
+            };
+            each(message.read());
+        }
+        true
     }
 }
 
@@ -90,12 +94,12 @@ unsafe extern "C" fn wake(_: *mut ffi::rd_kafka_t, opaque: *mut c_void) {
     unsafe { &*opaque.cast::<Waker>() }.wake();
 }
 
-/// Counts what waits in the consumer's queue: polling it says nothing about whether there is more.
-pub(crate) struct EventCount {
+/// The consumer's own queue, from which everything comes but records.
+pub(crate) struct ConsumerQueue {
     queue: Queue,
 }
 
-impl EventCount {
+impl ConsumerQueue {
     /// Of this consumer, which must outlive it.
     pub(crate) fn of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
         // SAFETY: the client lives; the reference is ours.
@@ -103,8 +107,25 @@ impl EventCount {
         Queue::owning(queue).map(|queue| Self { queue })
     }
 
-    pub(crate) fn get(&self) -> usize {
+    /// How much waits in it: polling says nothing about whether there is more.
+    pub(crate) fn waiting(&self) -> usize {
         // SAFETY: the queue lives.
         unsafe { ffi::rd_kafka_queue_length(self.queue.ptr()) }
+    }
+
+    /// Commits without waiting; the answer comes as an event of this queue. (The plain asynchronous commit has no answer where
+    /// events are used in place of C callbacks.)
+    pub(crate) fn commit<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        positions: &TopicPartitionList,
+    ) -> Result<(), RDKafkaErrorCode> {
+        let rk = consumer.client().native_ptr();
+        // SAFETY: all live during the call; the list is copied; there is no callback, so no opaque is used.
+        let code = unsafe { ffi::rd_kafka_commit_queue(rk, positions.ptr(), self.queue.ptr(), None, ptr::null_mut()) };
+        match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::NoError => Ok(()),
+            code => Err(code),
+        }
     }
 }

@@ -61,7 +61,7 @@ pub enum SourceError {
 
 impl KafkaSource {
     /// Starts reading in the background. Kafka need not be there: it is waited for.
-    pub fn start(options: KafkaSourceOptions) -> Result<Self, SourceError> {
+    pub fn open(options: KafkaSourceOptions) -> Result<Self, SourceError> {
         options.validate()?;
         let (hand_over, handed_over) = mpsc::channel::<Poller>();
         let thread = thread::Builder::new().name("kafka-source".to_owned()).spawn(move || {

@@ -163,9 +163,10 @@ impl Poller {
             return;
         }
         match &trouble {
-            None => tracing::info!(cluster = self.desk.options.cluster.address, "Kafka answers"),
+            None => tracing::debug!(cluster = self.desk.options.cluster.address, "Kafka answers"),
+            // Whoever receives the event says it louder; the reason is known here only.
             Some(trouble) => {
-                tracing::warn!(cluster = self.desk.options.cluster.address, trouble, "Kafka does not answer");
+                tracing::info!(cluster = self.desk.options.cluster.address, trouble, "Kafka does not answer");
             }
         }
         self.desk.update(|status| {

@@ -94,7 +94,7 @@ impl Kafka {
                 .set("message.max.bytes", "100000000")
                 .create()
                 .context("Kafka producer")?,
-            asker: config.create().context("Kafka client for offsets")?,
+            asker: config.set("isolation.level", "read_uncommitted").create().context("Kafka client for offsets")?,
         };
         Ok(Self { address: address.into(), clients: Arc::new(clients) })
     }

@@ -2,7 +2,6 @@
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{CommitMode, Consumer},
     error::{KafkaError, KafkaResult},
 };
 use taskbroker_domain::ports::source::GroupCommit;
@@ -29,7 +28,9 @@ impl Member {
         if positions.is_empty() {
             return;
         }
-        let sent = self.list(&positions).and_then(|list| self.consumer.commit(&list, CommitMode::Async));
+        let sent = self
+            .list(&positions)
+            .and_then(|list| self.queue.commit(&self.consumer, &list).map_err(KafkaError::ConsumerCommit));
         if let Err(error) = sent {
             tracing::warn!(topic = %self.desk.topic, %error, "commit not sent");
             for position in &positions {

@@ -33,8 +33,8 @@ impl Member {
     /// Leaves the group in the background.
     pub(in crate::source) fn abandon(mut self) {
         self.answer_rebalance();
-        let Self { partitions, events, consumer, .. } = self;
-        drop((partitions, events));
+        let Self { partitions, queue, consumer, .. } = self;
+        drop((partitions, queue));
         reap(consumer);
     }
 

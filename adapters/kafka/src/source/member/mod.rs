@@ -32,14 +32,14 @@ use super::{
     survey::{self, Cause, Finding, Findings, Survey},
     watch::Watch,
 };
-use crate::native::{EventCount, PartitionQueue};
+use crate::native::{ConsumerQueue, PartitionQueue};
 
 /// A member of the group.
 pub(super) struct Member {
     desk: Arc<Desk>,
     // The queues are dropped before the consumer that they belong to.
     partitions: BTreeMap<i32, Partition>,
-    events: Option<EventCount>,
+    queue: ConsumerQueue,
     consumer: Arc<GroupConsumer>,
     commits: Commits,
     happenings: VecDeque<Happening>,
@@ -74,10 +74,12 @@ impl Member {
         let waker = desk.waker.clone();
         consumer.set_nonempty_callback(move || waker.wake());
         consumer.subscribe(&[&desk.topic])?;
+        let no_queue = || KafkaError::ClientCreation("the consumer has no queue".to_owned());
+        let queue = ConsumerQueue::of(&consumer).ok_or_else(no_queue)?;
         Ok(Self {
             desk: Arc::clone(desk),
             partitions: BTreeMap::new(),
-            events: EventCount::of(&consumer),
+            queue,
             consumer: Arc::new(consumer),
             commits: Commits::default(),
             happenings: VecDeque::new(),
@@ -117,7 +119,7 @@ impl Member {
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(self.fatal(code)),
                 Some(Err(_)) | None => {}
             }
-            if self.events.as_ref().is_none_or(|events| events.get() == 0) {
+            if self.queue.waiting() == 0 {
                 break;
             }
         }
