@@ -86,7 +86,7 @@ impl Tracker {
         self.skip_to(offset);
         self.next = Some(offset + 1);
         self.note_epoch(offset, leader_epoch);
-        match offset < self.watermark || self.marks.contains_key(&offset) {
+        match self.is_done(offset) {
             true => Reading::Known,
             false => Reading::New,
         }
@@ -154,9 +154,14 @@ impl Tracker {
         bytes
     }
 
-    /// Whether the record at `offset` is settled above the watermark, or below it.
+    /// Whether the record at `offset` is a row, settled, or below the watermark.
     pub fn is_done(&self, offset: i64) -> bool {
         offset < self.watermark || self.marks.contains_key(&offset)
+    }
+
+    /// Whether anything at or above `offset` is a row, settled, or below the watermark.
+    pub fn knows_from(&self, offset: i64) -> bool {
+        offset < self.watermark || self.marks.last_key_value().is_some_and(|(last, _)| *last >= offset)
     }
 
     /// Everything from `offset` up is void: marks are dropped, and the watermark falls to it if it was above.

@@ -51,7 +51,7 @@ impl Ledger {
         self.end_earlier_assignment(assigned, now);
         let predecessors = self.partitions.predecessors(&assigned.partition);
         let known = self.known(assigned, !predecessors.is_empty());
-        let plan = positions::plan(known)?;
+        let mut plan = positions::plan(known)?;
         for slot in predecessors {
             self.log_gone(slot, now);
         }
@@ -62,6 +62,7 @@ impl Ledger {
         if plan.because == Because::Rewound {
             self.rewind(slot, plan.at, now);
         }
+        plan.cut |= self.knows_beyond(slot, assigned.log_end);
         if plan.cut {
             self.cut(slot, assigned.log_end, now);
         }
@@ -153,6 +154,11 @@ impl Ledger {
                 entry.origin = None;
             }
         }
+    }
+
+    /// Rows or settled offsets at or above the log's end: the position below them need not be.
+    fn knows_beyond(&self, slot: Slot, log_end: i64) -> bool {
+        self.partitions.slots.get(&slot).is_some_and(|partition| partition.tracker.knows_from(log_end))
     }
 
     /// The log ends before what was known of it: what is above its end is void, and what was read from there is kept as
