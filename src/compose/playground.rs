@@ -14,7 +14,7 @@ use taskbroker_domain::ports::{clock::Clock, outbox::Outbox};
 use taskbroker_kafka::{KafkaOutbox, embedded::EmbeddedKafka};
 use taskbroker_telemetry::Metrics;
 
-use super::{Daemon, outbox_options};
+use super::{Daemon, outbox_options, source_options};
 use crate::settings::{self, Settings, Sources};
 
 /// The topic that tasks are produced to.
@@ -23,6 +23,9 @@ pub const TOPIC: &str = "taskworker";
 pub const DEAD_LETTER_TOPIC: &str = "taskworker-dlq";
 /// How many partitions the topic has: enough to see that they are shared out, few enough to print.
 const PARTITIONS: i32 = 4;
+/// How long Kafka may keep a request for records when there are none, in milliseconds. The embedded one answers no sooner when
+/// some come in, unlike a real one: so this is what a task waits for.
+const FETCH_WAIT_MS: u32 = 5;
 /// Where workers look by default.
 const USUAL_GRPC_PORT: u16 = 50051;
 /// How long messages of the producer may wait at the end. They were acknowledged long before.
@@ -57,7 +60,9 @@ impl Playground {
         let kafka = EmbeddedKafka::start(&[(TOPIC, PARTITIONS), (DEAD_LETTER_TOPIC, 1)])?;
         let kafka_address = kafka.address().to_owned();
         let settings = settings(wishes, &kafka_address)?;
-        let daemon = Daemon::start(&settings, clock, metrics).await?;
+        let mut source = source_options(&settings);
+        source.properties.insert("fetch.wait.max.ms".to_owned(), FETCH_WAIT_MS.to_string());
+        let daemon = Daemon::start_with(&settings, source, clock, metrics).await?;
         // The daemon's retry topic is the topic it consumes: what publishes retries can produce tasks as well.
         let producer = Arc::new(KafkaOutbox::new(outbox_options(&settings))?);
         Ok(Self { daemon, kafka_address, kafka, producer })

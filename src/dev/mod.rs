@@ -62,6 +62,8 @@ pub struct World {
 /// How often the display is drawn, and how often a line is written where there is no terminal.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
 const LINE_EVERY: Duration = Duration::from_secs(1);
+/// How long the first assignment is waited for.
+const ASSIGNMENT_LIMIT: Duration = Duration::from_secs(5);
 /// How long what is there may take to finish. The longest sample waits 2 s for its lease to end, another 2 s for its delay.
 const FINISH_LIMIT: Duration = Duration::from_secs(6);
 /// How often it is looked whether everything is finished.
@@ -76,15 +78,15 @@ pub async fn run<W: io::Write>(
     mut screen: Screen<W>,
     stop: CancellationToken,
 ) -> Result<Summary> {
-    let show = Show::new(world);
+    let mut show = Show::new(world);
     screen.introduce(&show.world.facts)?;
     let workers_stop = CancellationToken::new();
     let mut workers = show.workers(options, &workers_stop)?;
+    let every = if screen.is_terminal() { DRAW_EVERY } else { LINE_EVERY };
+    show.assigned(&stop).await;
     let length = options.length;
     let began = show.now();
     let mut producing = show.producer(options, &stop);
-    let mut show = show;
-    let every = if screen.is_terminal() { DRAW_EVERY } else { LINE_EVERY };
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.is_cancelled() {
@@ -134,6 +136,15 @@ impl Show {
 
     fn now(&self) -> Steady {
         self.world.clock.now().steady
+    }
+
+    /// Waits until the broker reads, so that the first tasks do not wait for that. Without it, things are worth seeing too.
+    async fn assigned(&self, stop: &CancellationToken) {
+        let began = self.now();
+        let assigned = || (self.world.stats)().partitions.iter().any(|partition| partition.assigned);
+        while !assigned() && !stop.is_cancelled() && self.now().since(began) < ASSIGNMENT_LIMIT {
+            tokio::time::sleep(FINISH_STEP).await;
+        }
     }
 
     fn producer(&self, options: &Options, stop: &CancellationToken) -> JoinSet<()> {

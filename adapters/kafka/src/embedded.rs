@@ -2,11 +2,18 @@
 //! in memory, at most 5 MiB or 100,000 messages per partition, and forgets it when it stops.
 
 use std::{
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, Receiver, Sender},
     thread::{self, JoinHandle},
 };
 
-use rdkafka::{error::KafkaError, mocking::MockCluster};
+use rdkafka::{
+    ClientConfig,
+    error::KafkaError,
+    mocking::MockCluster,
+    producer::{BaseProducer, DefaultProducerContext, Producer},
+};
+
+use crate::native;
 
 /// A running embedded broker; stops when dropped.
 #[derive(Debug)]
@@ -22,6 +29,9 @@ pub enum EmbeddedError {
     /// It could not be started, or refused an order.
     #[error("the embedded Kafka failed: {0}")]
     Failed(#[from] KafkaError),
+    /// librdkafka was built without it.
+    #[error("librdkafka has no embedded Kafka in this build")]
+    Missing,
     /// No thread.
     #[error("the embedded Kafka's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -36,23 +46,18 @@ enum Order {
     Reachable { reachable: bool, done: Sender<Result<(), KafkaError>> },
 }
 
-type Cluster = MockCluster<'static, rdkafka::producer::DefaultProducerContext>;
+type Cluster<'a> = MockCluster<'a, DefaultProducerContext>;
+
+/// How long a new group waits for further members, in milliseconds. Long enough that those that start together meet.
+const GROUP_START_DELAY_MS: i32 = 100;
 
 impl EmbeddedKafka {
     /// Starts a broker on a free port of the loopback interface, with these topics and their numbers of partitions.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, EmbeddedError> {
         let (orders, received) = mpsc::channel();
         let (started, start) = mpsc::channel();
-        let thread = thread::Builder::new().name("kafka-embedded".to_owned()).spawn(move || {
-            let cluster = match MockCluster::new(1) {
-                Ok(cluster) => cluster,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            drop(started.send(Ok(cluster.bootstrap_servers())));
-            for order in received {
-                obey(&cluster, order);
-            }
-        })?;
+        let thread =
+            thread::Builder::new().name("kafka-embedded".to_owned()).spawn(move || serve(&started, received))?;
         let address = start.recv().map_err(|_| EmbeddedError::Stopped)??;
         let embedded = Self { address, orders: Some(orders), thread: Some(thread) };
         topics.iter().try_for_each(|(name, partitions)| embedded.create_topic(name, *partitions))?;
@@ -82,7 +87,24 @@ impl EmbeddedKafka {
     }
 }
 
-fn obey(cluster: &Cluster, order: Order) {
+/// The cluster belongs to a client, which is used for nothing else.
+fn serve(started: &Sender<Result<String, EmbeddedError>>, orders: Receiver<Order>) {
+    let client: Result<BaseProducer, KafkaError> = ClientConfig::new().set("test.mock.num.brokers", "1").create();
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return drop(started.send(Err(error.into()))),
+    };
+    let Some(cluster) = client.client().mock_cluster() else {
+        return drop(started.send(Err(EmbeddedError::Missing)));
+    };
+    native::set_group_start_delay(client.client(), GROUP_START_DELAY_MS);
+    drop(started.send(Ok(cluster.bootstrap_servers())));
+    for order in orders {
+        obey(&cluster, order);
+    }
+}
+
+fn obey(cluster: &Cluster<'_>, order: Order) {
     let (done, result) = match order {
         Order::CreateTopic { name, partitions, done } => (done, cluster.create_topic(&name, partitions, 1)),
         Order::Reachable { reachable: true, done } => (done, cluster.broker_up(-1)),
