@@ -1,5 +1,7 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
+pub mod playground;
+
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
@@ -52,6 +54,16 @@ pub struct Daemon {
 impl Daemon {
     /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
+        Self::start_with(settings, source_options(settings), clock, metrics).await
+    }
+
+    /// The same, with other options of the source than the settings can express.
+    async fn start_with(
+        settings: &Settings,
+        source: KafkaSourceOptions,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
         let health = HealthState::new();
@@ -60,7 +72,7 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
-        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source_options(settings))?);
+        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source)?);
         let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
         let ports = Ports {
             store,
