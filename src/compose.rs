@@ -1,6 +1,8 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+pub mod playground;
+
+use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use taskbroker_clock::SystemClock;
@@ -52,6 +54,16 @@ pub struct Daemon {
 impl Daemon {
     /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
+        Self::start_with(settings, source_options(settings), clock, metrics).await
+    }
+
+    /// The same, with other options of the source than the settings can express.
+    async fn start_with(
+        settings: &Settings,
+        source: KafkaSourceOptions,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
         let health = HealthState::new();
@@ -60,7 +72,7 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
-        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source_options(settings))?);
+        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source)?);
         let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
         let ports = Ports {
             store,
@@ -168,8 +180,7 @@ async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn Ac
             Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
         }
         StoreAdapter::Sqlite => {
-            let mut options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
-            options.file_max_bytes = settings.store.max_bytes.map(std::num::NonZeroU64::get);
+            let options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
             let path = settings.store.sqlite_path.display();
             let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
             if let Some(aside) = &opened.set_aside {
@@ -209,7 +220,8 @@ fn engine_options(settings: &Settings) -> Options {
         },
         ..Policy::default()
     };
-    Options { policy, mark_header: MARK_HEADER, ..Options::default() }
+    let store_bytes_max = store.max_bytes.map(NonZeroU64::get);
+    Options { policy, mark_header: MARK_HEADER, store_bytes_max, ..Options::default() }
 }
 
 fn source_options(settings: &Settings) -> KafkaSourceOptions {

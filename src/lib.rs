@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod compose;
+pub mod dev;
 pub mod engine;
 pub mod settings;

@@ -1,8 +1,10 @@
 //! The commands of the program.
 
 mod check;
+mod dev;
 mod inspect;
 mod run;
+mod signals;
 mod store;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -26,6 +28,8 @@ struct Cli {
 enum Command {
     /// Run the broker (the default).
     Run,
+    /// Try it out: Kafka in memory, the broker, sample tasks and workers, and a view of how the tasks flow.
+    Dev(dev::Dev),
     /// Print the effective configuration with the source of each value; exit with 2 if it cannot be used.
     CheckConfig,
     /// Show what is in a store, live or left behind.
@@ -54,9 +58,15 @@ const UNUSABLE: u8 = 2;
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let configured = cli.config.is_some();
     let sources = Sources::of_this_process(cli.config);
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&sources),
+        Command::Dev(_) if configured => {
+            complain(&anyhow::anyhow!("dev brings its own settings: leave out --config, or use run with it"));
+            ExitCode::from(UNUSABLE)
+        }
+        Command::Dev(args) => dev::dev(&args),
         Command::CheckConfig => check::check_config(&sources),
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),

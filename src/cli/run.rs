@@ -4,10 +4,9 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use taskbroker_telemetry::{LogFormat, LogGuard, LogOptions, Metrics, init_logs};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::{FAILED, UNUSABLE, complain, runtime};
+use super::{FAILED, UNUSABLE, complain, runtime, signals::Signals};
 use crate::{
     compose::{self, Daemon},
     settings::{self, Loaded, LogFormat as Format, Settings, Sources},
@@ -68,59 +67,22 @@ async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
         warn!("{warning}");
     }
     let metrics = Metrics::install(env!("CARGO_PKG_VERSION"))?;
-    let mut stop = Stop::new()?;
+    let mut signals = Signals::new()?;
     let daemon = Daemon::start(&loaded.settings, compose::clock(), metrics).await?;
     let failed = tokio::select! {
         () = daemon.broker.failed() => true,
-        name = stop.signal() => {
+        name = signals.next() => {
             info!(signal = name, "stopping in order; a second signal ends at once");
             false
         }
     };
     tokio::select! {
         () = daemon.stop() => {}
-        name = stop.second_signal() => {
+        name = signals.second() => {
             warn!(signal = name, "ended at once");
             return Ok(ExitCode::from(FAILED));
         }
     }
     info!("stopped");
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
-}
-
-/// How long after a signal another one counts as the same.
-const SAME_SIGNAL: Duration = Duration::from_millis(250);
-
-/// The signals that stop the broker.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).context("signals cannot be listened for");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            quit: listen(SignalKind::quit())?,
-        })
-    }
-
-    /// A signal that comes on top of the first. Supervisors and terminals may deliver one signal twice, so the first moment
-    /// does not count.
-    async fn second_signal(&mut self) -> &'static str {
-        tokio::time::sleep(SAME_SIGNAL).await;
-        while tokio::time::timeout(Duration::ZERO, self.signal()).await.is_ok() {}
-        self.signal().await
-    }
-
-    async fn signal(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.quit.recv() => "SIGQUIT",
-        }
-    }
 }

@@ -117,7 +117,7 @@ impl TaskService for Service {
                 return Err(Unavailable::new("the broker is shutting down"));
             }
             let Some(claimed) = self.shared.step(|ledger, now| ledger.claim(&wanted, now)) else { return Ok(None) };
-            self.shared.meters.claimed.increment(1);
+            self.shared.meters.claimed(claimed.waited);
             if let Some(offer) = self.answer(claimed).await? {
                 return Ok(Some(offer));
             }

@@ -36,6 +36,7 @@ pub use reader::Effective;
 pub use render::render_effective;
 pub use report::{Origin, Problem, SettingsError, Warning, WarningKind};
 pub use source::Sources;
+pub(crate) use value::{DURATION_EXPECTED, parse_duration};
 
 use reader::Reader;
 use report::Findings;

@@ -226,13 +226,13 @@ impl Setting for Duration {
     }
 }
 
-const DURATION_EXPECTED: &str =
+pub(crate) const DURATION_EXPECTED: &str =
     "expected a duration: a whole number and ms, s, m, h or d, without blanks, such as 200ms";
 
 /// The units of durations, the longest first, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let (_, ms) = UNITS.iter().find(|(name, _)| *name == unit)?;
     number.parse::<u64>().ok()?.checked_mul(*ms).map(Duration::from_millis)

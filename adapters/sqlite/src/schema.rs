@@ -16,12 +16,13 @@ pub(crate) mod state {
     pub(crate) const FAILED: i64 = 3;
 }
 
-/// The status word of a row. It runs in whatever SQLite the reader has: 3.37 knows all of it. Milliseconds count: with whole
-/// seconds everything that became ready in the present one would look delayed.
+/// The status word of a row. It runs in whatever SQLite the reader has: 3.37 knows all of it, but has the time in milliseconds
+/// only as a Julian day.
 pub(crate) const STATUS_WORD: &str = "CASE a.state
-    WHEN 0 THEN CASE WHEN a.delayed_until_ms IS NOT NULL
-            AND a.state_at_ms > CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)
-        THEN 'Delay' ELSE 'Pending' END
+    WHEN 0 THEN CASE
+        WHEN a.state_at_ms > round((julianday('now') - 2440587.5) * 86400000) THEN 'Delay'
+        ELSE 'Pending'
+    END
     WHEN 1 THEN 'Processing'
     WHEN 2 THEN 'Retry'
     WHEN 3 THEN 'Failure'

@@ -1,4 +1,4 @@
-//! What people and their tools see of the broker: logs ([`init_logs`]), metrics ([`Metrics`]), and the HTTP port
+//! What people and their tools see of the broker: logs ([`init_logs`], [`init_logs_to_file`]), metrics ([`Metrics`]), and the HTTP port
 //! ([`HttpServer`]) with `/metrics`, `/healthz` and `/readyz`, fed by a [`HealthState`].
 
 mod health;
@@ -9,6 +9,6 @@ mod metrics;
 pub use crate::{
     health::{Condition, HealthState},
     http::{HttpBindError, HttpOptions, HttpServer},
-    logs::{LogError, LogFormat, LogGuard, LogOptions, init_logs},
+    logs::{LogError, LogFormat, LogGuard, LogOptions, RecentWarnings, init_logs, init_logs_to_file},
     metrics::{Metrics, MetricsError},
 };

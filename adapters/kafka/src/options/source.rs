@@ -62,8 +62,8 @@ pub struct KafkaSourceOptions {
     pub topic: String,
     /// How partitions are shared out.
     pub protocol: GroupProtocol,
-    /// How long the group waits for a silent member before it gives its partitions away. Not used by
-    /// [`GroupProtocol::Consumer`], where the cluster decides.
+    /// How long the group waits for a silent member before it gives its partitions away. With [`GroupProtocol::Consumer`] the
+    /// cluster decides that. In both cases, a process that stood still for longer gives its partitions up by itself.
     pub session_timeout: Duration,
     /// A name that survives restarts (`group.instance.id`): a member that comes back under it within the session time-out
     /// keeps its partitions. Two members of one name fence each other.

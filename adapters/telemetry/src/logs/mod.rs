@@ -1,11 +1,13 @@
-//! Logs on stderr: filtered, as text or JSON, and without floods of one and the same line.
+//! Logs on stderr or in a file: filtered, as text or JSON, and without floods of one and the same line.
 
+mod file;
 mod filter;
 mod limit;
 mod repeats;
 
 use std::{
     io::{self, IsTerminal},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{RecvTimeoutError, Sender, channel},
@@ -22,7 +24,11 @@ use tracing_subscriber::{
     layer::SubscriberExt,
 };
 
-use self::limit::{RepeatLimit, Summaries};
+pub use self::file::RecentWarnings;
+use self::{
+    file::LogFile,
+    limit::{RepeatLimit, Summaries},
+};
 
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +81,14 @@ pub enum LogError {
     /// The process logs already.
     #[error("logs were set up before")]
     AlreadySet,
+    /// The file cannot be written.
+    #[error("the log file {} cannot be made: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The thread that sums up repeated lines did not start.
     #[error("the thread that sums up repeated log lines cannot be started: {0}")]
     Thread(String),
@@ -101,6 +115,21 @@ pub fn init_logs(options: &LogOptions, clock: Arc<dyn Clock>) -> Result<LogGuard
     let (subscriber, summaries) = subscriber(options, clock, io::stderr, ansi)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySet)?;
     summarise_every(options.repeats_interval, summaries)
+}
+
+/// Logs to this file from here on, for the whole process, and keeps the latest warnings at hand for a display that takes
+/// the place of stderr. What the file held before is kept. Keep the guard until the end.
+pub fn init_logs_to_file(
+    options: &LogOptions,
+    clock: Arc<dyn Clock>,
+    path: &Path,
+) -> Result<(LogGuard, RecentWarnings), LogError> {
+    let file =
+        LogFile::open(path).map_err(|error| LogError::File { path: path.to_owned(), reason: error.to_string() })?;
+    let warnings = file.warnings();
+    let (subscriber, summaries) = subscriber(options, clock, file, false)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySet)?;
+    Ok((summarise_every(options.repeats_interval, summaries)?, warnings))
 }
 
 /// What [`init_logs`] installs, with a writer of choice.

@@ -165,3 +165,31 @@ fn logs_are_set_up_once_and_the_guard_ends() {
     assert_eq!(init_logs(&options, clock).unwrap_err(), LogError::AlreadySet);
     drop(guard);
 }
+
+#[test]
+fn a_log_in_a_file_keeps_the_latest_warnings_at_hand() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let file = file::LogFile::open(&path).unwrap();
+    let warnings = file.warnings();
+    let options = LogOptions::default();
+    let (subscriber, _summaries) = subscriber(&options, Arc::new(SetClock::default()), file, false).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        info!("nothing to see");
+        for number in 1..=6 {
+            warn!(number, "trouble");
+        }
+    });
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(written.lines().count(), 7, "{written}");
+    let lines = warnings.lines();
+    assert_eq!(lines.len(), 5);
+    assert!(lines[0].starts_with("WARN ") && lines[0].ends_with("trouble number=2"), "{lines:?}");
+    assert!(lines[4].ends_with("trouble number=6"), "{lines:?}");
+}
+
+#[test]
+fn a_log_file_that_cannot_be_made_is_named() {
+    let error = init_logs_to_file(&LogOptions::default(), Arc::new(SetClock::default()), Path::new("/nowhere/log"));
+    assert!(error.unwrap_err().to_string().starts_with("the log file /nowhere/log cannot be made: "));
+}
