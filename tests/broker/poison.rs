@@ -50,7 +50,7 @@ async fn what_is_no_task_is_dead_lettered_with_its_bytes_and_a_reason() -> Resul
     let mut broker = BrokerProcess::start(&setup).await?;
     let mut worker = broker.worker()?;
     let mut chance = Chance::of(7);
-    let cut_off = { let mut bytes = Task::new().arguments(vec![0; 100]).encode(); bytes.truncate(60); bytes };
+    let cut_off = { let mut bytes = Task::new().arguments(vec![0; 100]).encode(); bytes.truncate(20); bytes };
     let without_id = TaskActivation { namespace: "space".to_owned(), ..TaskActivation::default() }.encode_to_vec();
     let poison = [chance.bytes(300), vec![0xff; 12], Vec::new(), cut_off, without_id, b"{\"id\": 1}".to_vec()];
     for bytes in &poison {
