@@ -204,3 +204,26 @@ async fn a_store_beyond_its_size_pauses_intake_but_is_served() {
     world.complete("a").await;
     assert_eq!(world.next().await.id, "b", "there is room again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_faster_than_it_is_written_waits_outside() {
+    let mut options = options();
+    options.policy.unwritten_max = 40;
+    options.policy.limits.pending = 10_000;
+    let world = World::new(options).await;
+    world.produce(&task("first"));
+    world.next().await;
+    world.complete("first").await;
+    world.empty().await;
+    let held = world.store.faults().hold_next_commit();
+    for id in 0..1000 {
+        world.produce(&task(&id.to_string()));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let here = world.broker.stats().in_flight;
+    assert!((40..=80).contains(&here), "one commit under way, one filling: {here}");
+    held.release();
+    world.log.committed_up_to(&world.partition, 1001).await;
+    assert_eq!(world.broker.stats().in_flight, 1000);
+    world.balanced();
+}
