@@ -159,7 +159,7 @@ async fn revoke(shared: &Shared, partitions: &[Arc<PartitionId>], barrier: Barri
     }
     let positions = shared.lock().final_positions(partitions);
     barrier.release(positions);
-    let withdrawn = shared.step(|ledger, now| ledger.lose(partitions, now));
+    let withdrawn = shared.step(|ledger, now| ledger.let_go(partitions, now));
     shared.meters.revoked.increment(partitions.len() as u64);
     info!(partitions = partitions.len(), withdrawn, "partitions revoked");
 }
