@@ -2,11 +2,18 @@
 //! in memory, at most 5 MiB or 100,000 messages per partition, and forgets it when it stops.
 
 use std::{
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, Receiver, SendError, Sender},
     thread::{self, JoinHandle},
 };
 
-use rdkafka::{error::KafkaError, mocking::MockCluster};
+use rdkafka::{
+    ClientConfig, ClientContext,
+    error::KafkaError,
+    mocking::MockCluster,
+    producer::{BaseProducer, DefaultProducerContext, Producer},
+};
+
+use crate::native;
 
 /// A running embedded broker; stops when dropped.
 #[derive(Debug)]
@@ -36,7 +43,8 @@ enum Order {
     Reachable { reachable: bool, done: Sender<Result<(), KafkaError>> },
 }
 
-type Cluster = MockCluster<'static, rdkafka::producer::DefaultProducerContext>;
+type Host = BaseProducer<DefaultProducerContext>;
+type Address = Result<String, KafkaError>;
 
 impl EmbeddedKafka {
     /// Starts a broker on a free port of the loopback interface, with these topics and their numbers of partitions.
@@ -44,14 +52,11 @@ impl EmbeddedKafka {
         let (orders, received) = mpsc::channel();
         let (started, start) = mpsc::channel();
         let thread = thread::Builder::new().name("kafka-embedded".to_owned()).spawn(move || {
-            let cluster = match MockCluster::new(1) {
-                Ok(cluster) => cluster,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            drop(started.send(Ok(cluster.bootstrap_servers())));
-            for order in received {
-                obey(&cluster, order);
-            }
+            // Whoever started it may be gone.
+            drop(match host() {
+                Ok(host) => serve(&host, &started, received),
+                Err(error) => started.send(Err(error)),
+            });
         })?;
         let address = start.recv().map_err(|_| EmbeddedError::Stopped)??;
         let embedded = Self { address, orders: Some(orders), thread: Some(thread) };
@@ -82,7 +87,25 @@ impl EmbeddedKafka {
     }
 }
 
-fn obey(cluster: &Cluster, order: Order) {
+/// The client in which the cluster lives.
+fn host() -> Result<Host, KafkaError> {
+    ClientConfig::new().set("test.mock.num.brokers", "1").create()
+}
+
+fn serve(host: &Host, started: &Sender<Address>, orders: Receiver<Order>) -> Result<(), SendError<Address>> {
+    let Some(cluster) = host.client().mock_cluster() else {
+        return started.send(Err(KafkaError::ClientCreation("no mock cluster in this librdkafka".to_owned())));
+    };
+    // Else the first member of a group waits three seconds for company.
+    native::assign_at_once(host.client());
+    started.send(Ok(cluster.bootstrap_servers()))?;
+    for order in orders {
+        obey(&cluster, order);
+    }
+    Ok(())
+}
+
+fn obey<C: ClientContext>(cluster: &MockCluster<'_, C>, order: Order) {
     let (done, result) = match order {
         Order::CreateTopic { name, partitions, done } => (done, cluster.create_topic(&name, partitions, 1)),
         Order::Reachable { reachable: true, done } => (done, cluster.broker_up(-1)),

@@ -42,7 +42,7 @@ pub(crate) struct PartitionQueue<C: ConsumerContext> {
     _consumer: Arc<BaseConsumer<C>>,
 }
 
-/// How many messages are taken out at once.
+/// How many messages are taken out before it is another partition's turn.
 const TAKEN_AT_ONCE: usize = 256;
 
 impl<C: ConsumerContext> PartitionQueue<C> {
@@ -65,16 +65,19 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     }
 
     /// Takes out at most `limit` things without waiting. Returns whether there may be more.
+    ///
+    /// One by one: librdkafka's batch call counts the end of a partition as a record, so that after its next pause it would
+    /// go on one offset too far.
     pub(crate) fn drain(&self, limit: usize, mut each: impl FnMut(Fetched)) -> bool {
-        let mut messages = [ptr::null_mut(); TAKEN_AT_ONCE];
-        let wanted = limit.min(TAKEN_AT_ONCE);
-        // SAFETY: the queue lives; there is room for `wanted` pointers.
-        let taken = unsafe { ffi::rd_kafka_consume_batch_queue(self.queue.ptr(), 0, messages.as_mut_ptr(), wanted) };
-        let taken = usize::try_from(taken).unwrap_or(0);
-        // SAFETY: the first `taken` messages are ours.
-        let messages = messages[..taken].iter().filter_map(|message| unsafe { Message::owning(*message) });
-        messages.for_each(|message| each(message.read()));
-        taken == wanted
+        for _ in 0..limit.min(TAKEN_AT_ONCE) {
+            // SAFETY: the queue lives; the message is ours.
+            let message = unsafe { Message::owning(ffi::rd_kafka_consume_queue(self.queue.ptr(), 0)) };
+            let Some(message) = message else {
+                return false;
+            };
+            each(message.read());
+        }
+        true
     }
 }
 

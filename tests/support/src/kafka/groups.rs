@@ -104,7 +104,12 @@ impl Kafka {
 
     /// A client that names the group but does not join it.
     fn passive_member(&self, group: &str) -> Result<BaseConsumer> {
-        Ok(self.config().set("group.id", group).set("enable.auto.commit", "false").create()?)
+        Ok(self
+            .config()
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_uncommitted")
+            .create()?)
     }
 }
 

@@ -1,7 +1,16 @@
 //! Transactions, for the control markers that they leave in the log.
 
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
 use anyhow::{Result, bail};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
 
 use super::{ANSWER_WITHIN, Kafka, Message, blocking};
 
@@ -15,7 +24,8 @@ pub enum Ending {
 }
 
 impl Kafka {
-    /// Produces messages in one transaction.
+    /// Produces messages in one transaction, and waits until its markers are in the log: Kafka writes them after it has
+    /// answered. (So no other transaction may be open in the topic.)
     pub async fn transaction(
         &self,
         topic: &str,
@@ -24,8 +34,30 @@ impl Kafka {
     ) -> Result<()> {
         let producer: BaseProducer = self.config().set("transactional.id", Self::unique("transaction")).create()?;
         let (topic, messages) = (topic.to_owned(), messages.into_iter().collect::<Vec<_>>());
-        blocking(move || run(&producer, &topic, &messages, ending)).await
+        let (clients, reader) = (Arc::clone(&self.clients), self.config().create::<BaseConsumer>()?);
+        blocking(move || {
+            run(&producer, &topic, &messages, ending)?;
+            await_markers(&clients.asker, &reader, &topic)
+        })
+        .await
     }
+}
+
+/// Waits until nothing in the topic is undecided: what a reader of decided records calls the end is the end of the log.
+fn await_markers(asker: &BaseConsumer, reader: &BaseConsumer, topic: &str) -> Result<()> {
+    let metadata = asker.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    for partition in 0..i32::try_from(partitions)? {
+        let (_, end) = asker.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
+        while reader.fetch_watermarks(topic, partition, ANSWER_WITHIN)?.1 < end {
+            if Instant::now() > deadline {
+                bail!("a transaction in {topic} is still undecided");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
 }
 
 fn run(producer: &BaseProducer, topic: &str, messages: &[Message], ending: Ending) -> Result<()> {

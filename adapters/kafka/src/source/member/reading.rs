@@ -1,6 +1,6 @@
 //! Starting partitions and reading them.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -17,6 +17,9 @@ use crate::{
 
 /// How long librdkafka's own thread may take to begin a seek. It answers at once or refuses.
 const SEEK_WITHIN: Duration = Duration::from_secs(1);
+/// How often to try a seek that comes too early, and how soon again.
+const SEEK_ATTEMPTS: u32 = 50;
+const SEEK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Member {
     /// Reads a partition from here on, if this answers its present assignment.
@@ -54,7 +57,7 @@ impl Member {
         let was_started = std::mem::replace(&mut partition.was_started, true);
         self.desk.inbox.drop_records(|gone| gone == number);
         let fetching = if was_started {
-            self.fetch_anew(number)
+            self.fetch_anew(number).and_then(|()| self.validate(number, start.leader_epoch))
         } else {
             self.seek(number).or_else(|error| {
                 tracing::debug!(topic = %self.desk.topic, partition = number, %error, "seek refused, fetching anew");
@@ -85,6 +88,21 @@ impl Member {
             }
             // An eager member can only assign all at once. The others go on where they are.
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.assign(&self.positions(|_, _| true)?),
+        }
+    }
+
+    /// Only a seek makes librdkafka compare the epoch with the log. It is refused until the new fetch has begun.
+    fn validate(&self, number: i32, leader_epoch: Option<i32>) -> KafkaResult<()> {
+        if leader_epoch.is_none() {
+            return Ok(());
+        }
+        let mut attempts = 0;
+        loop {
+            match self.seek(number) {
+                Err(_) if attempts < SEEK_ATTEMPTS => thread::sleep(SEEK_AGAIN_AFTER),
+                outcome => return outcome,
+            }
+            attempts += 1;
         }
     }
 
@@ -144,6 +162,7 @@ impl Member {
     /// Nothing more comes from this partition until it is started anew.
     fn out_of_range(&mut self, number: i32, reason: &str) {
         tracing::warn!(topic = %self.desk.topic, partition = number, reason, "the position is not in the log");
+        self.desk.update(|status| status.last_trouble = Some(format!("partition {number}: {reason}")));
         let Some(partition) = self.partitions.get_mut(&number) else {
             return;
         };
