@@ -2,7 +2,7 @@
 
 pub mod playground;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use taskbroker_clock::SystemClock;
@@ -180,8 +180,7 @@ async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn Ac
             Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
         }
         StoreAdapter::Sqlite => {
-            let mut options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
-            options.file_max_bytes = settings.store.max_bytes.map(std::num::NonZeroU64::get);
+            let options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
             let path = settings.store.sqlite_path.display();
             let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
             if let Some(aside) = &opened.set_aside {
@@ -221,7 +220,8 @@ fn engine_options(settings: &Settings) -> Options {
         },
         ..Policy::default()
     };
-    Options { policy, mark_header: MARK_HEADER, ..Options::default() }
+    let store_bytes_max = store.max_bytes.map(NonZeroU64::get);
+    Options { policy, mark_header: MARK_HEADER, store_bytes_max, ..Options::default() }
 }
 
 fn source_options(settings: &Settings) -> KafkaSourceOptions {

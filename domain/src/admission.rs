@@ -32,6 +32,8 @@ pub enum Full {
     Processing,
     /// `store.max_outbox_count`.
     Outgoing,
+    /// `store.max_size`.
+    Store,
 }
 
 impl Full {
@@ -42,6 +44,7 @@ impl Full {
             Self::Delayed => "delay_limit",
             Self::Processing => "processing_limit",
             Self::Outgoing => "outbox_limit",
+            Self::Store => "db_size_limit",
         }
     }
 }

@@ -45,6 +45,16 @@ fn c1_what_a_commit_under_way_contains_stays_when_the_partition_is_lost() {
 }
 
 #[test]
+fn c1_also_when_it_is_written_before_its_window_ends() {
+    let mut world = World::reading_with(Policy { payload_memory_bytes: 0, ..policy() }, [message("m")]);
+    assert!(world.take(A));
+    assert_eq!(world.lose(A, TASKS), 0);
+    world.land(A);
+    world.confirm(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+}
+
+#[test]
 fn c1_what_no_commit_contains_is_withdrawn_and_read_by_the_next_owner() {
     let mut world = World::reading([message("m")]);
     assert_eq!(world.lose(A, TASKS), 1);
@@ -194,6 +204,43 @@ fn c4_nothing_is_remembered_once_all_is_read_up() {
     world.read(A);
     assert_eq!(world.claim(A), Some(id("m")));
     assert_eq!(world.claim(A), Some(id("not in the log")), "only what comes from below that end is settled early");
+}
+
+#[test]
+fn c4_only_what_comes_from_below_that_end_is_settled_early() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    world.crash(A);
+    assert_eq!(world.complete(A, "later").reported, Reported::Remembered);
+    world.start(A, TASKS);
+    world.kafka.produce(TASKS, message("later"));
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+    assert_eq!(world.claim(A), Some(id("later")), "it was not there when the broker went down");
+}
+
+#[test]
+fn c4_but_a_retry_of_ours_is_settled_early_from_anywhere() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    world.crash(A);
+    world.complete(A, "retry");
+    world.start(A, TASKS);
+    world.kafka.produce(TASKS, message("retry").marked());
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+    assert_eq!(world.claim(A), None);
+}
+
+#[test]
+fn an_assignment_that_follows_another_ends_it_though_nobody_said_so() {
+    let mut world = World::reading([message("m")]);
+    world.assign(A, TASKS);
+    assert_eq!(world.brokers[A].ledger.stats().totals.withdrawn, 1);
+    world.settle_down(A);
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
+    assert_eq!(world.claim(A), None);
 }
 
 #[test]
@@ -447,6 +494,18 @@ fn c6c_and_only_when_no_row_here_publishes_the_id() {
     assert_eq!(world.claim(A), None, "the second copy was read only now");
     world.advance_slowly(policy().tombstones_keep + SECOND);
     assert_eq!(world.brokers[A].ledger.stats().tombstones, 0);
+}
+
+#[test]
+fn a_retry_that_is_withdrawn_leaves_no_tombstone() {
+    let mut world = World::with(policy());
+    world.kafka.produce(RETRIES, message("m").marked());
+    world.start(A, RETRIES);
+    world.read(A);
+    assert_eq!(world.lose(A, RETRIES), 1);
+    world.start(A, RETRIES);
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m")));
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, source: Arc<dyn ActivationSource>, 
         let event = tokio::select! {
             event = source.receive(room) => event,
             () = tokio::time::sleep(ROOM_WAIT), if room == 0 => continue,
+            () = shared.less_room.notified() => continue,
             () = stop.cancelled() => return,
         };
         handle(&shared, event).await;
@@ -37,10 +38,10 @@ pub(super) async fn run(shared: Arc<Shared>, source: Arc<dyn ActivationSource>, 
 }
 
 fn room(shared: &Shared) -> usize {
-    match shared.lock().room() {
+    match shared.room() {
         Ok(room) => {
             shared.meters.room();
-            room.min(shared.options.batch_max)
+            room
         }
         Err(full) => {
             shared.meters.full(full);

@@ -19,7 +19,7 @@ use taskbroker_domain::{
     },
 };
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::shared::Shared;
 
@@ -33,7 +33,7 @@ pub(super) struct Meters {
     pub(super) settled_early: Counter,
     pub(super) expired_on_arrival: Counter,
     pub(super) undecodable: Counter,
-    pub(super) claimed: Counter,
+    claimed: Counter,
     pub(super) put_back: Counter,
     pub(super) timers: Counter,
     pub(super) commit_retries: Counter,
@@ -48,16 +48,17 @@ pub(super) struct Meters {
     published_retry: Counter,
     published_dead_letter: Counter,
     reported: [[Counter; 4]; 3],
+    waited_seconds: Histogram,
     commit_seconds: Histogram,
     commit_rows: Histogram,
     kafka_up: Gauge,
-    intake_paused: [Gauge; 4],
+    intake_paused: [Gauge; 5],
     pausing: AtomicBool,
 }
 
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
-const LIMITS: [Full; 4] = [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing];
+const LIMITS: [Full; 5] = [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store];
 
 impl Meters {
     pub(super) fn new() -> Self {
@@ -87,6 +88,7 @@ impl Meters {
             reported: VERDICTS.map(|verdict| {
                 ANSWERS.map(|answer| counter!("taskbroker_reports_total", "verdict" => verdict, "answer" => answer))
             }),
+            waited_seconds: histogram!("taskbroker_wait_seconds"),
             commit_seconds: histogram!("taskbroker_commit_seconds"),
             commit_rows: histogram!("taskbroker_commit_rows"),
             kafka_up: gauge!("taskbroker_kafka_up"),
@@ -98,6 +100,12 @@ impl Meters {
     pub(super) fn committed(&self, commit: &Commit, took: Duration) {
         self.commit_seconds.record(took.as_secs_f64());
         self.commit_rows.record(commit.rows() as f64);
+    }
+
+    /// A task was claimed, so long after it was produced.
+    pub(super) fn claimed(&self, waited: Duration) {
+        self.claimed.increment(1);
+        self.waited_seconds.record(waited.as_secs_f64());
     }
 
     pub(super) fn published(&self, destination: Destination) {
@@ -152,9 +160,13 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
         }
         show(&shared, &stats);
-        if let Ok(usage) = shared.store.usage().await {
-            gauge!("taskbroker_store_used_bytes").set(usage.used_bytes as f64);
-            gauge!("taskbroker_store_disk_bytes").set(usage.disk_bytes as f64);
+        match shared.store.usage().await {
+            Ok(usage) => {
+                gauge!("taskbroker_store_used_bytes").set(usage.used_bytes as f64);
+                gauge!("taskbroker_store_disk_bytes").set(usage.disk_bytes as f64);
+                shared.measured(usage);
+            }
+            Err(error) => warn!(%error, "the size of the store cannot be read"),
         }
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}

@@ -61,6 +61,8 @@ pub struct Options {
     pub policy: Policy,
     /// The header that marks a retry of ours.
     pub mark_header: &'static str,
+    /// Intake pauses while the store holds more than this many bytes.
+    pub store_bytes_max: Option<u64>,
     /// How many records are taken from the source at once.
     pub batch_max: usize,
     /// How many messages may be on their way to each destination.
@@ -78,6 +80,7 @@ impl Default for Options {
         Self {
             policy: Policy::default(),
             mark_header: "taskbroker-origin",
+            store_bytes_max: None,
             batch_max: 1024,
             publish_concurrency: 64,
             store_wait: Duration::from_secs(10),

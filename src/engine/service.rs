@@ -99,6 +99,9 @@ impl Service {
         }
         let Some(payload) = self.payload(&claimed).await? else { return Ok(None) };
         self.durable(ticket).await?;
+        if !self.shared.lock().is_claimed(handle, lease) {
+            return Ok(None); // The lease ended while we waited: it may be somebody else's by now.
+        }
         claim.keep();
         self.shared.pulse.claim_over();
         let shared = self.shared.clone();
@@ -114,7 +117,7 @@ impl TaskService for Service {
                 return Err(Unavailable::new("the broker is shutting down"));
             }
             let Some(claimed) = self.shared.step(|ledger, now| ledger.claim(&wanted, now)) else { return Ok(None) };
-            self.shared.meters.claimed.increment(1);
+            self.shared.meters.claimed(claimed.waited);
             if let Some(offer) = self.answer(claimed).await? {
                 return Ok(Some(offer));
             }

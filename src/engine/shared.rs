@@ -3,14 +3,21 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use taskbroker_domain::{
+    admission::Full,
     ledger::{CommitWanted, Ledger, SourceAction, Stats},
-    ports::{clock::Clock, codec::ActivationCodec, outbox::Outbox, source::ActivationSource, store::ActivationStore},
+    ports::{
+        clock::Clock,
+        codec::ActivationCodec,
+        outbox::Outbox,
+        source::ActivationSource,
+        store::{ActivationStore, Usage},
+    },
     time::Now,
 };
 use tokio::sync::Notify;
@@ -33,6 +40,8 @@ pub(super) struct Shared {
     pub(super) outgoing: Notify,
     pub(super) pulse: Pulse,
     pub(super) meters: Meters,
+    pub(super) less_room: Notify,
+    store_is_full: AtomicBool,
 }
 
 /// A loop that sleeps until a moment, and is only woken if something is due before that. It listens from before it looks
@@ -85,6 +94,8 @@ impl Shared {
             payloads_read: Notify::new(),
             outgoing: Notify::new(),
             meters: Meters::new(),
+            less_room: Notify::new(),
+            store_is_full: AtomicBool::new(false),
         }
     }
 
@@ -125,6 +136,22 @@ impl Shared {
         }
         if !commits.is_empty() {
             source.commit(commits);
+        }
+    }
+
+    /// How many records may be read now, or which limit is reached.
+    pub(super) fn room(&self) -> Result<usize, Full> {
+        if self.store_is_full.load(Ordering::Relaxed) {
+            return Err(Full::Store);
+        }
+        self.lock().room().map(|room| room.min(self.options.batch_max))
+    }
+
+    /// The store was measured.
+    pub(super) fn measured(&self, usage: Usage) {
+        let full = self.options.store_bytes_max.is_some_and(|max| usage.used_bytes >= max);
+        if self.store_is_full.swap(full, Ordering::Relaxed) != full {
+            self.less_room.notify_one();
         }
     }
 

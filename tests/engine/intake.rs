@@ -189,3 +189,18 @@ async fn several_partitions_are_read_and_committed_each_by_itself() {
     world.log.committed_up_to(&partition(1), 5).await;
     world.empty().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_beyond_its_size_pauses_intake_but_is_served() {
+    let mut options = options();
+    options.policy.window = Duration::ZERO;
+    options.store_bytes_max = Some(100);
+    let world = World::new(options).await;
+    world.produce(&task("a"));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.produce(&task("b"));
+    assert_eq!(world.next().await.id, "a");
+    world.nothing_for(Duration::from_secs(3)).await;
+    world.complete("a").await;
+    assert_eq!(world.next().await.id, "b", "there is room again");
+}

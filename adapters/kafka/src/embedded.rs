@@ -2,12 +2,12 @@
 //! in memory, at most 5 MiB or 100,000 messages per partition, and forgets it when it stops.
 
 use std::{
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver, SendError, Sender},
     thread::{self, JoinHandle},
 };
 
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, ClientContext,
     error::KafkaError,
     mocking::MockCluster,
     producer::{BaseProducer, DefaultProducerContext, Producer},
@@ -29,9 +29,6 @@ pub enum EmbeddedError {
     /// It could not be started, or refused an order.
     #[error("the embedded Kafka failed: {0}")]
     Failed(#[from] KafkaError),
-    /// librdkafka was built without it.
-    #[error("librdkafka has no embedded Kafka in this build")]
-    Missing,
     /// No thread.
     #[error("the embedded Kafka's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -46,18 +43,21 @@ enum Order {
     Reachable { reachable: bool, done: Sender<Result<(), KafkaError>> },
 }
 
-type Cluster<'a> = MockCluster<'a, DefaultProducerContext>;
-
-/// How long a new group waits for further members, in milliseconds. Long enough that those that start together meet.
-const GROUP_START_DELAY_MS: i32 = 100;
+type Host = BaseProducer<DefaultProducerContext>;
+type Address = Result<String, KafkaError>;
 
 impl EmbeddedKafka {
     /// Starts a broker on a free port of the loopback interface, with these topics and their numbers of partitions.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, EmbeddedError> {
         let (orders, received) = mpsc::channel();
         let (started, start) = mpsc::channel();
-        let thread =
-            thread::Builder::new().name("kafka-embedded".to_owned()).spawn(move || serve(&started, received))?;
+        let thread = thread::Builder::new().name("kafka-embedded".to_owned()).spawn(move || {
+            // Whoever started it may be gone.
+            drop(match host() {
+                Ok(host) => serve(&host, &started, received),
+                Err(error) => started.send(Err(error)),
+            });
+        })?;
         let address = start.recv().map_err(|_| EmbeddedError::Stopped)??;
         let embedded = Self { address, orders: Some(orders), thread: Some(thread) };
         topics.iter().try_for_each(|(name, partitions)| embedded.create_topic(name, *partitions))?;
@@ -87,24 +87,25 @@ impl EmbeddedKafka {
     }
 }
 
-/// The cluster belongs to a client, which is used for nothing else.
-fn serve(started: &Sender<Result<String, EmbeddedError>>, orders: Receiver<Order>) {
-    let client: Result<BaseProducer, KafkaError> = ClientConfig::new().set("test.mock.num.brokers", "1").create();
-    let client = match client {
-        Ok(client) => client,
-        Err(error) => return drop(started.send(Err(error.into()))),
+/// The client in which the cluster lives.
+fn host() -> Result<Host, KafkaError> {
+    ClientConfig::new().set("test.mock.num.brokers", "1").create()
+}
+
+fn serve(host: &Host, started: &Sender<Address>, orders: Receiver<Order>) -> Result<(), SendError<Address>> {
+    let Some(cluster) = host.client().mock_cluster() else {
+        return started.send(Err(KafkaError::ClientCreation("no mock cluster in this librdkafka".to_owned())));
     };
-    let Some(cluster) = client.client().mock_cluster() else {
-        return drop(started.send(Err(EmbeddedError::Missing)));
-    };
-    native::set_group_start_delay(client.client(), GROUP_START_DELAY_MS);
-    drop(started.send(Ok(cluster.bootstrap_servers())));
+    // Else the first member of a group waits three seconds for company.
+    native::assign_at_once(host.client());
+    started.send(Ok(cluster.bootstrap_servers()))?;
     for order in orders {
         obey(&cluster, order);
     }
+    Ok(())
 }
 
-fn obey(cluster: &Cluster<'_>, order: Order) {
+fn obey<C: ClientContext>(cluster: &MockCluster<'_, C>, order: Order) {
     let (done, result) = match order {
         Order::CreateTopic { name, partitions, done } => (done, cluster.create_topic(&name, partitions, 1)),
         Order::Reachable { reachable: true, done } => (done, cluster.broker_up(-1)),

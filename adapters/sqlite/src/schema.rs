@@ -16,9 +16,13 @@ pub(crate) mod state {
     pub(crate) const FAILED: i64 = 3;
 }
 
-/// The status word of a row. It runs in whatever SQLite the reader has: 3.37 knows all of it.
+/// The status word of a row. It runs in whatever SQLite the reader has: 3.37 knows all of it, but has the time in milliseconds
+/// only as a Julian day.
 pub(crate) const STATUS_WORD: &str = "CASE a.state
-    WHEN 0 THEN CASE WHEN a.state_at_ms > 1000 * CAST(strftime('%s', 'now') AS INTEGER) THEN 'Delay' ELSE 'Pending' END
+    WHEN 0 THEN CASE
+        WHEN a.state_at_ms > round((julianday('now') - 2440587.5) * 86400000) THEN 'Delay'
+        ELSE 'Pending'
+    END
     WHEN 1 THEN 'Processing'
     WHEN 2 THEN 'Retry'
     WHEN 3 THEN 'Failure'

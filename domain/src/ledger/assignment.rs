@@ -42,7 +42,8 @@ impl Ledger {
             }
             self.partitions.add(position.slot, partition);
         }
-        self.partitions.behind = !state.closed && !(state.positions.is_empty() && state.early_reports.is_empty());
+        let anything = !state.positions.is_empty() || !state.early_reports.is_empty();
+        self.partitions.behind = anything && !state.closed;
     }
 
     /// A partition was assigned, or is to be started anew: decides where, and brings that into the journal. The source is

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
@@ -26,6 +28,8 @@ pub struct Claimed {
     pub lease: Lease,
     /// Its payload; none: it is to be read back, and given by [`Ledger::payload`] once it was.
     pub payload: Option<Bytes>,
+    /// How long ago it was produced.
+    pub waited: Duration,
     /// What must be durable before it leaves.
     pub ticket: Option<Ticket>,
 }
@@ -66,9 +70,10 @@ impl Ledger {
             }
             (false, false) => None,
         };
-        let payload = self.entry(handle)?.payload.clone();
+        let entry = self.entry(handle)?;
+        let (payload, waited) = (entry.payload.clone(), now.wall.since(entry.received_at));
         self.want(handle);
-        Some(Claimed { handle, lease, payload, ticket })
+        Some(Claimed { handle, lease, payload, waited, ticket })
     }
 
     fn want(&mut self, handle: Handle) {

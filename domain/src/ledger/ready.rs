@@ -215,6 +215,8 @@ impl Groups {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::activation::Key;
 
@@ -273,5 +275,97 @@ mod tests {
         assert!(groups.groups.len() <= IDLE_GROUPS_MAX);
         let total: u64 = groups.iter().map(|group| group.counts.admitted).sum::<u64>() + groups.others.admitted;
         assert_eq!(total, 10 * IDLE_GROUPS_MAX as u64);
+    }
+
+    #[test]
+    fn entries_that_left_do_not_pile_up_where_nobody_claims() {
+        let mut groups = Groups::default();
+        let group = groups.of("app", "ns");
+        groups.push(group, handle(0));
+        for key in 1..10_000 {
+            groups.push(group, handle(key));
+            groups.one_left(group, |handle| handle.key == Key(0));
+        }
+        assert!(groups.upcoming(group, usize::MAX).count() <= LEFT_MAX + 2);
+        assert_eq!(groups.pop(&Wanted::Any), Some(handle(0)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(usize),
+        PushBack(usize, u64),
+        Pop(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            3 => (0..4_usize).prop_map(Op::Push),
+            1 => (0..4_usize, 0..50_u64).prop_map(|(group, key)| Op::PushBack(group, key)),
+            3 => (0..7_usize).prop_map(Op::Pop),
+        ]
+    }
+
+    const NAMES: [(&str, &str); 4] = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "z")];
+
+    fn wanted(which: usize) -> (Wanted, Vec<usize>) {
+        match which {
+            0..=3 => {
+                let (application, namespace) = NAMES[which];
+                (Wanted::Namespace { application: application.into(), namespace: namespace.into() }, vec![which])
+            }
+            4 => (app("a"), vec![0, 1]),
+            5 => (app("b"), vec![2, 3]),
+            _ => (Wanted::Any, vec![0, 1, 2, 3]),
+        }
+    }
+
+    /// The naive model of a queue: what came back by age, then the others as they came.
+    #[derive(Clone, Default)]
+    struct Naive {
+        back: Vec<Handle>,
+        fresh: Vec<Handle>,
+    }
+
+    impl Naive {
+        fn front(&self) -> Option<Handle> {
+            self.back.iter().min().or(self.fresh.first()).copied()
+        }
+
+        fn remove(&mut self, handle: Handle) {
+            let list = if self.back.contains(&handle) { &mut self.back } else { &mut self.fresh };
+            list.retain(|other| *other != handle);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_queues_agree_with_the_naive_model(ops in prop::collection::vec(op(), 0..200)) {
+            let mut groups = Groups::default();
+            let indexes: Vec<u32> = NAMES.iter().map(|(application, namespace)| groups.of(application, namespace)).collect();
+            let mut naive = vec![Naive::default(); 4];
+            let mut next = 100;
+            for op in ops {
+                match op {
+                    Op::Push(group) => {
+                        groups.push(indexes[group], handle(next));
+                        naive[group].fresh.push(handle(next));
+                        next += 1;
+                    }
+                    Op::PushBack(group, key) if naive.iter().all(|queue| !queue.back.contains(&handle(key))) => {
+                        groups.push_back(indexes[group], handle(key));
+                        naive[group].back.push(handle(key));
+                    }
+                    Op::PushBack(..) => {}
+                    Op::Pop(which) => {
+                        let (wanted, of) = wanted(which);
+                        let expected = of.iter().filter_map(|group| Some((naive[*group].front()?, *group))).min();
+                        prop_assert_eq!(groups.pop(&wanted), expected.map(|(handle, _)| handle));
+                        if let Some((handle, group)) = expected {
+                            naive[group].remove(handle);
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -266,7 +266,11 @@ impl World {
     /// Commits and acknowledges until nothing is left to be done now.
     pub(crate) fn settle_down(&mut self, broker: usize) {
         for _ in 0..8 {
+            let before = self.commits.len();
             self.commit(broker);
+            if self.commits.len() == before && self.brokers[broker].outstanding.is_empty() {
+                break;
+            }
             self.acknowledge(broker);
         }
     }

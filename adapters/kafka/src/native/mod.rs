@@ -11,7 +11,7 @@ mod queue;
 
 pub(crate) use admin::{TopicSight, log_ranges, sight_topic};
 pub(crate) use message::Fetched;
-pub(crate) use mock::set_group_start_delay;
+pub(crate) use mock::assign_at_once;
 pub(crate) use positions::{CommittedEntry, committed_entries, set_leader_epoch};
 pub(crate) use queue::{ConsumerQueue, PartitionQueue, Waker};
 

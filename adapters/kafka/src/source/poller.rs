@@ -51,7 +51,10 @@ impl Poller {
     }
 
     pub(super) fn run(mut self) {
+        let mut awake_at = Instant::now();
         loop {
+            let slept = std::mem::replace(&mut awake_at, Instant::now()).elapsed();
+            self.doubt_membership(slept);
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
@@ -61,6 +64,15 @@ impl Poller {
             if !self.turn() {
                 thread::park_timeout(REST_MAX);
             }
+        }
+    }
+
+    /// A process that was frozen for longer than its session may find its partitions with somebody else. librdkafka learns
+    /// that from the next heartbeat's answer only, and would deliver what it fetches until then.
+    fn doubt_membership(&mut self, slept: Duration) {
+        if slept > self.desk.options.session_timeout && matches!(self.membership, Membership::In(_)) {
+            tracing::warn!(topic = %self.desk.topic, ?slept, "stood still for longer than the session time-out");
+            self.eject(&Ejected::Lost);
         }
     }
 

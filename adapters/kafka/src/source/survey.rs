@@ -73,43 +73,55 @@ enum SurveyError {
     Committed(#[from] KafkaError),
 }
 
-/// Surveys in the background and hands the findings to `report`; not at all once they are not wanted any more.
-pub(super) fn start(survey: Survey, report: impl FnOnce(Findings) + Send + 'static) -> std::io::Result<()> {
+/// Surveys in the background and hands each finding to `report`; no more of them once they are not wanted any more.
+pub(super) fn start(survey: Survey, report: impl Fn(Findings) + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name("kafka-survey".to_owned()).spawn(move || {
-        if let Some(findings) = survey.until_answered() {
-            report(findings);
-        }
+        survey.until_answered(report);
         reap(survey.consumer);
     })?;
     Ok(())
 }
 
 impl Survey {
-    fn until_answered(&self) -> Option<Findings> {
+    /// Asks for all at once; where that fails, for each alone as well: one partition without a leader holds up no other.
+    fn until_answered(&self, report: impl Fn(Findings)) {
+        let mut open = self.partitions.clone();
         for attempt in 1_u32.. {
-            if self.wanted.strong_count() == 0 || self.consumer.context().closing() {
-                return None;
+            let questions =
+                if attempt % 2 == 1 { vec![open.clone()] } else { open.iter().map(|one| vec![*one]).collect() };
+            for question in questions {
+                if !self.is_wanted() {
+                    return;
+                }
+                match self.once(&question) {
+                    Ok(findings) => {
+                        open.retain(|partition| !question.contains(partition));
+                        report(findings);
+                    }
+                    Err(error) => self.mention(attempt, &question, &error),
+                }
             }
-            match self.once() {
-                Ok(findings) => return Some(findings),
-                Err(error) => self.mention(attempt, &error),
+            if open.is_empty() {
+                return;
             }
             thread::sleep(TRY_AGAIN_AFTER);
         }
-        None
     }
 
-    fn mention(&self, attempt: u32, error: &SurveyError) {
+    fn is_wanted(&self) -> bool {
+        self.wanted.strong_count() > 0 && !self.consumer.context().closing()
+    }
+
+    fn mention(&self, attempt: u32, partitions: &[i32], error: &SurveyError) {
         if attempt % MENTION_EVERY == 1 {
-            let partitions = &self.partitions;
             tracing::warn!(topic = %self.topic, ?partitions, %error, "positions not learned yet, asking again");
         }
     }
 
-    fn once(&self) -> Result<Findings, SurveyError> {
+    fn once(&self, partitions: &[i32]) -> Result<Findings, SurveyError> {
         let topic_id = self.topic_id()?;
-        let committed = self.committed()?;
-        let ranges = native::log_ranges(self.consumer.client(), &self.topic, &self.partitions, ANSWER_WITHIN)?;
+        let committed = self.committed(partitions)?;
+        let ranges = native::log_ranges(self.consumer.client(), &self.topic, partitions, ANSWER_WITHIN)?;
         if self.topic_id()? != topic_id {
             return Err(SurveyError::Replaced);
         }
@@ -127,9 +139,9 @@ impl Survey {
         }
     }
 
-    fn committed(&self) -> Result<Vec<(i32, Option<Committed>)>, SurveyError> {
-        let mut list = TopicPartitionList::with_capacity(self.partitions.len());
-        for partition in &self.partitions {
+    fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SurveyError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
             list.add_partition(&self.topic, *partition);
         }
         let list = self.consumer.committed_offsets(list, ANSWER_WITHIN)?;

@@ -18,6 +18,11 @@ use crate::reader::{PATIENCE, Reader, options};
 const PLACE: &str = "TASKBROKER_TEST_MEMBER";
 const SESSION: Duration = Duration::from_secs(2);
 
+fn member(address: &str, group: &str, topic: &str, strategy: &str) -> KafkaSourceOptions {
+    let protocol = strategy.parse().unwrap();
+    KafkaSourceOptions { protocol, session_timeout: SESSION, ..options(address, group, topic) }
+}
+
 /// Another process: this test binary, running one test only.
 struct OtherProcess {
     child: Child,
@@ -25,7 +30,7 @@ struct OtherProcess {
 }
 
 impl OtherProcess {
-    fn start(address: &str, group: &str, topic: &str) -> Self {
+    fn start(address: &str, group: &str, topic: &str, strategy: &str) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args([
                 "--ignored",
@@ -33,7 +38,7 @@ impl OtherProcess {
                 "--nocapture",
                 "takeover::another_process_reads_and_commits_until_it_is_killed",
             ])
-            .env(PLACE, format!("{address} {group} {topic}"))
+            .env(PLACE, format!("{address} {group} {topic} {strategy}"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -71,7 +76,7 @@ impl Drop for OtherProcess {
 async fn another_process_reads_and_commits_until_it_is_killed() {
     let Ok(place) = env::var(PLACE) else { return };
     let words: Vec<&str> = place.split(' ').collect();
-    let options = KafkaSourceOptions { session_timeout: SESSION, ..options(words[0], words[1], words[2]) };
+    let options = member(words[0], words[1], words[2], words[3]);
     let reader = Reader::start(options);
     let (mut read, mut lost) = (0, 0);
     let reader = std::sync::Arc::new(reader);
@@ -97,18 +102,31 @@ async fn another_process_reads_and_commits_until_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_member_learns_first_that_it_lost_everything_and_commits_nothing_any_more() {
+async fn a_frozen_eager_member_learns_first_that_it_lost_everything_and_commits_nothing_any_more() {
+    frozen_member_loses("range,roundrobin").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_cooperative_member_learns_first_that_it_lost_everything_and_commits_nothing_any_more() {
+    frozen_member_loses("cooperative-sticky").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_member_of_the_new_protocol_learns_first_that_it_lost_everything_and_commits_nothing_any_more() {
+    frozen_member_loses("consumer").await;
+}
+
+async fn frozen_member_loses(strategy: &str) {
     let Some(kafka) = Kafka::shared() else { return };
     let topic = kafka.new_topic("takeover", 1).await.unwrap();
     let group = Kafka::unique("group");
     kafka.produce(&topic, (0..3).map(|_| Message::new("task"))).await.unwrap();
-    let frozen = OtherProcess::start(kafka.address(), &group, &topic);
+    let frozen = OtherProcess::start(kafka.address(), &group, &topic, strategy);
     frozen.until("read 3");
     kafka.await_no_lag(&group, &topic, PATIENCE).await.unwrap();
     frozen.signal("-STOP");
 
-    let options = KafkaSourceOptions { session_timeout: SESSION, ..options(kafka.address(), &group, &topic) };
-    let successor = Reader::start(options);
+    let successor = Reader::start(member(kafka.address(), &group, &topic, strategy));
     successor.until("the assignment", |seen| seen.assigned.len() == 1).await;
     kafka.produce(&topic, (0..4).map(|_| Message::new("task"))).await.unwrap();
     successor.until("the records", |seen| seen.offsets(0) == [3, 4, 5, 6]).await;

@@ -84,7 +84,10 @@ impl Kafka {
     /// A Kafka that runs already.
     pub fn at(address: &str) -> Result<Self> {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", address).set("reconnect.backoff.max.ms", "500");
+        config
+            .set("bootstrap.servers", address)
+            .set("reconnect.backoff.max.ms", "500")
+            .set("enable.metrics.push", "false");
         let clients = Clients {
             admin: config.create().context("Kafka admin client")?,
             producer: config
@@ -111,7 +114,7 @@ impl Kafka {
 
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &*self.address);
+        config.set("bootstrap.servers", &*self.address).set("enable.metrics.push", "false");
         config
     }
 }

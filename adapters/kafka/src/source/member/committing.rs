@@ -32,7 +32,7 @@ impl Member {
             .list(&positions)
             .and_then(|list| self.queue.commit(&self.consumer, &list).map_err(KafkaError::ConsumerCommit));
         if let Err(error) = sent {
-            tracing::warn!(topic = %self.desk.topic, %error, "commit not sent");
+            tracing::info!(topic = %self.desk.topic, %error, "commit not sent");
             for position in &positions {
                 self.settle(position.partition.partition, position.offset, false);
             }
@@ -56,7 +56,7 @@ impl Member {
 
     pub(super) fn answered(&mut self, failure: Option<&KafkaError>, entries: &[CommittedEntry]) {
         if let Some(error) = failure {
-            tracing::warn!(topic = %self.desk.topic, %error, "commit failed");
+            tracing::info!(topic = %self.desk.topic, %error, "commit failed");
             if entries.is_empty() {
                 self.commits.fail_all().into_iter().for_each(|event| self.desk.inbox.tell(event));
             }
@@ -64,7 +64,7 @@ impl Member {
         for entry in entries {
             let CommittedEntry { partition, offset, error, .. } = entry;
             if let Some(code) = error {
-                tracing::warn!(topic = %self.desk.topic, partition, %code, "commit of a partition failed");
+                tracing::info!(topic = %self.desk.topic, partition, %code, "commit of a partition failed");
             }
             self.settle(*partition, *offset, failure.is_none() && error.is_none());
         }

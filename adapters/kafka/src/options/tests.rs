@@ -1,0 +1,63 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn cluster(protocol: &str, mechanism: &str) -> ClusterOptions {
+    ClusterOptions {
+        security_protocol: Some(protocol.to_owned()),
+        sasl_mechanism: Some(mechanism.to_owned()),
+        ..ClusterOptions::plaintext("kafka:9092")
+    }
+}
+
+#[test]
+fn mechanisms_that_are_not_built_in_are_refused_by_name() {
+    for mechanism in ["GSSAPI", "gssapi", "OAUTHBEARER"] {
+        let error = cluster("SASL_SSL", mechanism).validate().unwrap_err();
+        assert_eq!(error.key, "sasl_mechanism");
+        assert!(error.to_string().contains("not built in"), "{error}");
+    }
+    cluster("SASL_SSL", "SCRAM-SHA-512").validate().unwrap();
+}
+
+#[test]
+fn an_unknown_security_protocol_is_refused_by_name() {
+    assert_eq!(cluster("TLS", "PLAIN").validate().unwrap_err().key, "security_protocol");
+}
+
+#[test]
+fn certificate_authorities_are_looked_for_where_none_are_named() {
+    let mut options = KafkaSourceOptions::new(cluster("sasl_ssl", "PLAIN"), "group", "topic");
+    assert_eq!(options.member_config().get("ssl.ca.location"), Some("probe"));
+    options.cluster.ssl_ca_location = Some("/etc/ca.pem".to_owned());
+    assert_eq!(options.member_config().get("ssl.ca.location"), Some("/etc/ca.pem"));
+    options.cluster = ClusterOptions::plaintext("kafka:9092");
+    assert_eq!(options.member_config().get("ssl.ca.location"), None);
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let mut cluster = cluster("SASL_SSL", "PLAIN");
+    cluster.sasl_password = Some("hunter2".to_owned().into());
+    let options = KafkaSourceOptions::new(cluster, "group", "topic");
+    assert!(!format!("{options:?}").contains("hunter2"));
+    assert_eq!(options.member_config().get("sasl.password"), Some("hunter2"));
+}
+
+#[test]
+fn eager_and_cooperative_assignors_do_not_mix() {
+    assert_eq!("consumer".parse(), Ok(GroupProtocol::Consumer));
+    assert_eq!("range, roundrobin".parse(), Ok(GroupProtocol::default()));
+    let cooperative = GroupProtocol::Classic("cooperative-sticky".to_owned());
+    assert_eq!("cooperative-sticky".parse(), Ok(cooperative));
+    for wrong in ["", "range,cooperative-sticky", "sticky", "consumer,range"] {
+        assert_eq!(wrong.parse::<GroupProtocol>().unwrap_err().key, "assignment_strategy");
+    }
+}
+
+#[test]
+fn what_the_guarantees_rest_on_cannot_be_set() {
+    let mut options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "group", "topic");
+    options.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
+    assert_eq!(options.validate().unwrap_err().key, "enable.auto.commit");
+}

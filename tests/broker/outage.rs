@@ -1,0 +1,101 @@
+//! Kafka goes away and comes back.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use taskbroker_support::{
+    broker::BrokerProcess,
+    kafka::{Kafka, OwnKafka},
+};
+
+use super::{
+    crew::{Crew, assert_empty, collect_dead, produce},
+    scale, setup,
+    witness::{Kind, Witness},
+};
+
+const WITHIN: Duration = Duration::from_secs(30);
+/// Once Kafka answers again.
+const RESUMES_WITHIN: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_stopped_under_load_loses_nothing_and_work_goes_on_within_10_s_of_its_return() -> Result<()> {
+    let Some(kafka) = Kafka::own() else { return Ok(()) };
+    serves_through_an_outage(&kafka).await?;
+    stops_while_kafka_is_frozen(&kafka).await
+}
+
+async fn serves_through_an_outage(kafka: &OwnKafka) -> Result<()> {
+    let setup = setup(kafka, 4).await?.with("store.max_pending_count", 1000);
+    let broker = BrokerProcess::start(&setup).await?;
+    let witness = Arc::new(Witness::default());
+    let kinds = [Kind::Plain, Kind::Plain, Kind::RetryOnce, Kind::Plain, Kind::AtMostOnce, Kind::Plain, Kind::Fails];
+    produce(kafka, &setup, &witness, &kinds, 4000).await?;
+    let mut crew = Crew::new(&witness, 40);
+    crew.serve(&broker, 16)?;
+    while witness.open() > 3800 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    tokio::task::block_in_place(|| kafka.stop())?;
+    let (stopped, at_stop) = (Instant::now(), witness.open());
+    tokio::time::sleep(scale::outage()).await;
+    let (at_start, metrics) = (witness.open(), broker.metrics().await?);
+    assert!(at_stop - at_start > 200, "workers are served meanwhile: {} tasks", at_stop - at_start);
+    assert_eq!(metrics.sum("taskbroker_kafka_up"), 0.0);
+    assert_eq!(broker.probe("/healthz").await?.0, 200, "Kafka away is not unhealthy");
+
+    tokio::task::block_in_place(|| kafka.start_again())?;
+    let (answers, before) = (Instant::now(), records_read(&broker).await?);
+    while records_read(&broker).await? <= before {
+        assert!(answers.elapsed() < RESUMES_WITHIN, "nothing was read within {RESUMES_WITHIN:?} of Kafka's return");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let resumed = answers.elapsed();
+    witness.await_all(Duration::from_secs(15)).await;
+    assert_empty(&broker, WITHIN).await?;
+    crew.dismiss().await;
+    collect_dead(kafka, &setup, &witness).await?;
+    let tally = witness.vindicate();
+    kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
+    eprintln!(
+        "outage: {:.1?} away, {} served meanwhile, reading again {resumed:.1?} after its return; {tally}",
+        answers - stopped,
+        at_stop - at_start
+    );
+    Ok(())
+}
+
+async fn records_read(broker: &BrokerProcess) -> Result<f64> {
+    Ok(broker.metrics().await?.of_labels("taskbroker_records_total", &["kind=\"read\""]))
+}
+
+/// A Kafka that accepts connections and does not answer is the worst case of a stop.
+async fn stops_while_kafka_is_frozen(kafka: &OwnKafka) -> Result<()> {
+    let setup = setup(kafka, 1).await?;
+    let mut brokers = Vec::new();
+    for _ in 0..3 {
+        brokers.push(BrokerProcess::start(&setup).await?);
+    }
+    brokers[0].log().await_line(0, "Kafka answers", WITHIN).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::task::block_in_place(|| kafka.freeze())?;
+    for (broker, signal) in brokers.iter_mut().zip(["TERM", "INT"]) {
+        broker.signal(signal)?;
+    }
+    for broker in &mut brokers[..2] {
+        let ended = broker.ended(Duration::from_secs(10)).await?;
+        assert!(ended.status.success(), "{}", ended.status);
+        eprintln!("stopped with Kafka frozen in {:?}", ended.took);
+    }
+    // A second signal ends at once.
+    brokers[2].signal("TERM")?;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    brokers[2].signal("TERM")?;
+    let ended = brokers[2].ended(Duration::from_secs(1)).await?;
+    assert_eq!(ended.status.code(), Some(1));
+    tokio::task::block_in_place(|| kafka.thaw())
+}

@@ -1,0 +1,30 @@
+//! How large the tests are.
+
+use std::{env, str::FromStr, time::Duration};
+
+/// `TASKBROKER_TEST_DRAIN`: how many activations are drained.
+pub(crate) fn drain() -> usize {
+    number("TASKBROKER_TEST_DRAIN", 5_000)
+}
+
+/// `TASKBROKER_TEST_KILLS`: how often a broker under load is killed.
+pub(crate) fn kills() -> usize {
+    number("TASKBROKER_TEST_KILLS", 3)
+}
+
+/// `TASKBROKER_TEST_OUTAGE_S`: how long Kafka is away, in seconds.
+pub(crate) fn outage() -> Duration {
+    Duration::from_secs(number("TASKBROKER_TEST_OUTAGE_S", 5))
+}
+
+/// `TASKBROKER_TEST_SEED`: what chance begins with. By default another one each time; it is said.
+pub(crate) fn seed() -> u64 {
+    number("TASKBROKER_TEST_SEED", u64::from(std::process::id()))
+}
+
+fn number<T: FromStr>(name: &str, default: T) -> T {
+    match env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Err(_) => default,
+    }
+}
