@@ -27,8 +27,8 @@ class Worker:
     def stop(self) -> None:
         """Ends it in order: its results are reported first.
 
-        After that a thread of the client may wait for ever for room in the queue of children that are gone, so it is not left
-        to end by itself, as a supervisor would not leave it.
+        After that a thread of the client may wait for ever for room in the queue of children that are gone, so it is
+        not left to end by itself, as a supervisor would not leave it.
         """
         self._process.ask_to_end()
         wait_until("the worker has reported its results", lambda: REPORTED in self._process.log.read_bytes())
