@@ -174,7 +174,7 @@ fn facts(playground: &Playground, args: &Dev, places: &Places, grpc: &str) -> Ve
     facts.push(("log".to_owned(), format!("{}{}", places.log.display(), temporary(&args.log))));
     facts.push((
         "note".to_owned(),
-        "this Kafka is for trying out: in memory, 5 MiB or 100,000 messages a partition".to_owned(),
+        "for trying out only: Kafka is in memory, 5 MiB or 100,000 messages a partition".to_owned(),
     ));
     facts
 }

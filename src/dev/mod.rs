@@ -98,7 +98,9 @@ pub async fn run<W: io::Write>(
         }
     }
     while producing.join_next().await.is_some() {}
-    finish(&mut show, &mut screen, every).await?;
+    if options.workers > 0 {
+        finish(&mut show, &mut screen, every).await?;
+    }
     workers_stop.cancel();
     tokio::time::timeout(WORKERS_LIMIT, async { while workers.join_next().await.is_some() {} }).await.ok();
     Ok(show.summary())

@@ -36,7 +36,8 @@ pub(super) enum Phase {
     Finishing,
 }
 
-/// The display: no more lines than `height`, none longer than `width` characters. The most important stands first.
+/// The display: no more lines than `height`, none longer than `width` characters. Where there is little room, warnings
+/// push aside what stands above them.
 pub(super) fn picture(moment: &Moment, facts: &[(String, String)], width: usize, height: usize) -> Vec<String> {
     let mut lines = vec![title(moment), String::new()];
     lines.extend(facts.iter().map(|(name, value)| format!("{name:<8}{value}")));
@@ -54,6 +55,7 @@ pub(super) fn picture(moment: &Moment, facts: &[(String, String)], width: usize,
     let worries = moment.troubles.iter().chain(&moment.warnings);
     let worries: Vec<String> = worries.map(|worry| format!("! {worry}")).collect();
     if !worries.is_empty() {
+        lines.truncate(height.saturating_sub(worries.len() + 1));
         lines.push(String::new());
         lines.extend(worries);
     }
@@ -83,7 +85,10 @@ fn flow(moment: &Moment) -> Vec<String> {
     );
     vec![
         format!("produced      {:>8}  {:>8.1}/s", counts.produced, rate.produced),
-        format!("finished      {:>8}  {:>8.1}/s   twice {}", counts.finished, rate.finished, counts.twice),
+        format!(
+            "finished      {:>8}  {:>8.1}/s   twice {}   leases lost {}",
+            counts.finished, rate.finished, counts.twice, moment.stats.lost_leases
+        ),
         format!("to a worker   {latency}   (last 10 s)"),
         format!(
             "completed     {:>8}   retried {}   dead letters {}   discarded {}   expired {}",
@@ -96,17 +101,13 @@ fn depths(stats: &Stats) -> Vec<String> {
     let depths = stats.depths;
     let lag: u64 = stats.partitions.iter().map(|partition| partition.lag).sum();
     vec![
-        format!("in Kafka  ▸ pending ▸ with workers   delayed   retry   failed   parked   leases lost"),
         format!(
-            "{:>8}  {:>9} {:>14} {:>9} {:>7} {:>8} {:>8} {:>13}",
-            lag,
-            depths.pending,
-            depths.processing,
-            depths.delayed,
-            depths.retry,
-            depths.failed,
-            depths.parked,
-            stats.lost_leases
+            "{:>8} {:>9} {:>14} {:>9} {:>7} {:>8} {:>8}",
+            "lag", "pending", "with workers", "delayed", "retry", "failed", "parked"
+        ),
+        format!(
+            "{:>8} {:>9} {:>14} {:>9} {:>7} {:>8} {:>8}",
+            lag, depths.pending, depths.processing, depths.delayed, depths.retry, depths.failed, depths.parked
         ),
     ]
 }
@@ -222,6 +223,9 @@ mod tests {
         moment.warnings.push("WARN Kafka does not answer".to_owned());
         let lines = picture(&moment, &[], 80, 60);
         assert_eq!(lines[lines.len() - 2..], ["! timers are late", "! WARN Kafka does not answer"]);
+        let few = picture(&moment, &[], 80, 10);
+        assert_eq!(few.len(), 10);
+        assert_eq!(few[7..], ["", "! timers are late", "! WARN Kafka does not answer"]);
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Kind {
             Self::Delayed => "may start 1 to 2 s after it was sent",
             Self::Failing => "fails: goes to the dead-letter topic",
             Self::Hopeless => "fails: is discarded",
-            Self::Forgotten => "its worker says nothing: comes back when its time is over",
+            Self::Forgotten => "its worker says nothing: comes back",
         }
     }
 

@@ -1,10 +1,6 @@
 //! A broker that is frozen longer than its session: another takes over, and the frozen one comes back.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use taskbroker_support::{

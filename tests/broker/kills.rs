@@ -34,8 +34,7 @@ async fn kills_under_load_lose_nothing_and_what_was_answered_never_comes_again()
     eprintln!("kills: TASKBROKER_TEST_SEED={seed}");
     let mut chance = Chance::of(seed);
     // A static member takes its partitions back at once: a new one would wait for the session of the killed one to end.
-    let setup =
-        setup(&kafka, 4).await?.with("store.hold_after_crash", "500ms").with("kafka_group_instance_id", "only");
+    let setup = setup(&kafka, 4).await?.with("store.hold_after_crash", "500ms").with("kafka_group_instance_id", "only");
     let mut broker = BrokerProcess::start(&setup).await?;
     let witness = Arc::new(Witness::default());
     let mut crew = Crew::new(&witness, 40);

@@ -26,7 +26,8 @@ async fn goes_on_after(end: &str) -> Result<()> {
     let begun = Instant::now();
     let (lost, leased, running) = (Task::new().deadline(1), Task::new().deadline(8), Task::new());
     let ids = [&lost, &leased, &running].map(Task::id);
-    let waiting = produce(&kafka, &setup.topic, [lost, leased, running, delayed.clone()].into_iter().chain(tasks(300))).await?;
+    let waiting =
+        produce(&kafka, &setup.topic, [lost, leased, running, delayed.clone()].into_iter().chain(tasks(300))).await?;
     let mut worker = broker.worker()?;
     let mut claimed = Instant::now();
     for id in &ids {

@@ -50,7 +50,11 @@ async fn what_is_no_task_is_dead_lettered_with_its_bytes_and_a_reason() -> Resul
     let mut broker = BrokerProcess::start(&setup).await?;
     let mut worker = broker.worker()?;
     let mut chance = Chance::of(7);
-    let cut_off = { let mut bytes = Task::new().arguments(vec![0; 100]).encode(); bytes.truncate(20); bytes };
+    let cut_off = {
+        let mut bytes = Task::new().arguments(vec![0; 100]).encode();
+        bytes.truncate(20);
+        bytes
+    };
     let without_id = TaskActivation { namespace: "space".to_owned(), ..TaskActivation::default() }.encode_to_vec();
     let poison = [chance.bytes(300), vec![0xff; 12], Vec::new(), cut_off, without_id, b"{\"id\": 1}".to_vec()];
     for bytes in &poison {
@@ -98,7 +102,8 @@ fn absurd() -> Vec<(&'static str, Task)> {
         change(&mut task.0);
         task
     };
-    let retry = |task: &mut TaskActivation, change: fn(&mut RetryState)| change(task.retry_state.get_or_insert_default());
+    let retry =
+        |task: &mut TaskActivation, change: fn(&mut RetryState)| change(task.retry_state.get_or_insert_default());
     let mut unknown_enum = Task::new();
     retry(&mut unknown_enum.0, |state| state.on_attempts_exceeded = 77);
     let mut negative_enum = Task::new();
@@ -124,10 +129,13 @@ fn absurd() -> Vec<(&'static str, Task)> {
         ("retries of all time", absurd_retry),
         ("received in the far future", far_future),
         ("received in the far past", far_past),
-        ("received in the far future, expires at the end of time", with(|task| {
-            task.received_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
-            task.expires = Some(u64::MAX);
-        })),
+        (
+            "received in the far future, expires at the end of time",
+            with(|task| {
+                task.received_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
+                task.expires = Some(u64::MAX);
+            }),
+        ),
     ]
 }
 

@@ -229,9 +229,10 @@ impl Witness {
     pub(crate) fn not_exactly_once(&self) -> Vec<String> {
         let seen = self.seen();
         let times = |id: &String| seen.handed.get(id).map_or(0, Vec::len);
-        let odd = seen.produced.iter().filter(|(serial, (_, id))| {
-            times(id) != 1 || seen.done.get(serial).is_none_or(|done| done.len() != 1)
-        });
+        let odd = seen
+            .produced
+            .iter()
+            .filter(|(serial, (_, id))| times(id) != 1 || seen.done.get(serial).is_none_or(|done| done.len() != 1));
         odd.map(|(serial, (kind, id))| format!("{kind:?} {serial} {id}: {} times", times(id))).collect()
     }
 
@@ -249,7 +250,10 @@ impl Witness {
                 Kind::Plain | Kind::RetryOnce | Kind::Delayed => done,
             };
             if !ended {
-                tally.lost.push(format!("{kind:?} {serial} {id}, handed out {} times", seen.handed.get(id).map_or(0, Vec::len)));
+                tally.lost.push(format!(
+                    "{kind:?} {serial} {id}, handed out {} times",
+                    seen.handed.get(id).map_or(0, Vec::len)
+                ));
             }
         }
         tally

@@ -127,12 +127,11 @@ async fn a_task_that_is_ready_since_this_very_second_is_pending() {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let now = Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap());
     let soon = now.saturating_add(std::time::Duration::from_secs(60));
-    let rows = vec![
-        new_row_in(1, RowState::Pending { ready_at: now }),
-        new_row_in(2, RowState::Pending { ready_at: soon }),
-    ];
+    let rows =
+        vec![new_row_in(1, RowState::Pending { ready_at: now }), new_row_in(2, RowState::Pending { ready_at: soon })];
     store.commit(&Commit { number: 1, insert: rows, ..Commit::default() }).await.unwrap();
-    let words = "print(*[r[0] for r in db.execute('SELECT status FROM store.inflight_taskactivations ORDER BY offset')])";
+    let words =
+        "print(*[r[0] for r in db.execute('SELECT status FROM store.inflight_taskactivations ORDER BY offset')])";
     assert_eq!(python(&path, words).unwrap(), "Pending Delay");
 }
 

@@ -62,8 +62,16 @@ impl BrokerProcess {
     fn prepare_at(setup: &Setup, dir: Arc<TempDir>, store: PathBuf) -> Result<Self> {
         let (grpc_port, http_port) = (free_port()?, free_port()?);
         let config = dir.path().join(format!("{grpc_port}.yaml"));
-        let broker =
-            Self { binary: setup.binary.clone(), dir, config, store, grpc_port, http_port, log: Log::default(), child: None };
+        let broker = Self {
+            binary: setup.binary.clone(),
+            dir,
+            config,
+            store,
+            grpc_port,
+            http_port,
+            log: Log::default(),
+            child: None,
+        };
         broker.configure(setup)?;
         Ok(broker)
     }

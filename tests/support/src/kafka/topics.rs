@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use rdkafka::{
     admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication},
     consumer::Consumer,
+    types::RDKafkaErrorCode,
 };
 
 use super::{ANSWER_WITHIN, Kafka, blocking};
@@ -22,9 +23,19 @@ impl Kafka {
     pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
         let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
-        outcome(self.clients.admin.create_topics([&new], &options()).await?)
-            .with_context(|| format!("topic {name} cannot be created"))?;
-        self.await_partitions(name, usize::try_from(partitions)?).await
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            match self.clients.admin.create_topics([&new], &options()).await?.pop() {
+                // A Kafka that has just started answers before it gives out partitions.
+                Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                answer => {
+                    outcome(answer.into_iter().collect()).with_context(|| format!("topic {name} cannot be created"))?;
+                    return self.await_partitions(name, usize::try_from(partitions)?).await;
+                }
+            }
+        }
     }
 
     /// Raises the number of a topic's partitions.
@@ -69,7 +80,7 @@ pub(super) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ANSWER_WITHIN)).operation_timeout(Some(ANSWER_WITHIN))
 }
 
-fn outcome(results: Vec<Result<String, (String, rdkafka::types::RDKafkaErrorCode)>>) -> Result<()> {
+fn outcome(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<()> {
     for result in results {
         result.map_err(|(_, code)| anyhow::anyhow!("{code}"))?;
     }

@@ -1,0 +1,10 @@
+//! The program as a user sees it: the real binary, its output and its exit codes.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+
+mod check_config;
+mod dev;
+mod help;
+mod program;
+mod run;
+mod stores;

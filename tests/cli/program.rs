@@ -1,0 +1,111 @@
+//! Running the binary.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The binary with these arguments, without settings from the environment.
+pub(crate) fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskbroker"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TASKBROKER_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(arguments: &[impl AsRef<OsStr>]) -> Ended {
+    Ended::from(command(arguments).output().unwrap())
+}
+
+/// A run that is over.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Ended {
+    /// It succeeded; what it printed.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "{}\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// It ended with this code, printed nothing, and complained in one line, which is returned.
+    #[track_caller]
+    pub(crate) fn complained(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        assert_eq!(self.stdout, "");
+        let lines: Vec<_> = self.stderr.lines().collect();
+        assert_eq!(lines.len(), 1, "{}", self.stderr);
+        lines[0].strip_prefix("taskbroker: ").expect("the program's name stands first").to_owned()
+    }
+}
+
+/// A run that goes on. It is killed when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+/// Which signal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Int,
+    Term,
+    Kill,
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[impl AsRef<OsStr>]) -> Self {
+        let mut child = command(arguments).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Reads on until a line fulfils this; returns it.
+    #[track_caller]
+    pub(crate) fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        let found = self.lines.by_ref().map(Result::unwrap).find(|line| wanted(line));
+        found.unwrap_or_else(|| panic!("it ended without such a line: {:?}", self.child.wait()))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let name = format!("-{signal:?}").to_uppercase();
+        assert!(Command::new("kill").args([name, self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for the end, which must come within this time. Returns the exit code, and what it still printed.
+    #[track_caller]
+    pub(crate) fn end_within(mut self, limit: Duration) -> (Option<i32>, Vec<String>) {
+        let began = Instant::now();
+        let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();
+        let code = self.child.wait().unwrap().code();
+        assert!(began.elapsed() < limit, "it took {:?}", began.elapsed());
+        (code, rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
