@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Result;
 use taskbroker_support::{
-    broker::BrokerProcess,
-    kafka::{Kafka, OwnKafka},
+    broker::{BrokerProcess, Task},
+    kafka::Kafka,
 };
 
 use super::{
@@ -25,17 +25,11 @@ const RESUMES_WITHIN: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_stopped_under_load_loses_nothing_and_work_goes_on_within_10_s_of_its_return() -> Result<()> {
     let Some(kafka) = Kafka::own() else { return Ok(()) };
-    serves_through_an_outage(&kafka).await?;
-    stops_while_kafka_is_frozen(&kafka).await?;
-    reads_a_kafka_that_was_wiped_and_grew_again(&kafka).await
-}
-
-async fn serves_through_an_outage(kafka: &OwnKafka) -> Result<()> {
-    let setup = setup(kafka, 4).await?.with("store.max_pending_count", 1000);
+    let setup = setup(&kafka, 4).await?.with("store.max_pending_count", 1000);
     let broker = BrokerProcess::start(&setup).await?;
     let witness = Arc::new(Witness::default());
     let kinds = [Kind::Plain, Kind::Plain, Kind::RetryOnce, Kind::Plain, Kind::AtMostOnce, Kind::Plain, Kind::Fails];
-    produce(kafka, &setup, &witness, &kinds, 4000).await?;
+    produce(&kafka, &setup, &witness, &kinds, 4000).await?;
     let mut crew = Crew::new(&witness, 40);
     crew.serve(&broker, 16)?;
     while witness.open() > 3800 {
@@ -60,7 +54,7 @@ async fn serves_through_an_outage(kafka: &OwnKafka) -> Result<()> {
     witness.await_all(Duration::from_secs(15)).await;
     assert_empty(&broker, WITHIN).await?;
     crew.dismiss().await;
-    collect_dead(kafka, &setup, &witness).await?;
+    collect_dead(&kafka, &setup, &witness).await?;
     let tally = witness.vindicate();
     kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
     eprintln!(
@@ -76,14 +70,16 @@ async fn records_read(broker: &BrokerProcess) -> Result<f64> {
 }
 
 /// A Kafka that accepts connections and does not answer is the worst case of a stop.
-async fn stops_while_kafka_is_frozen(kafka: &OwnKafka) -> Result<()> {
-    let setup = setup(kafka, 1).await?;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_stop_in_order_while_kafka_is_frozen_and_a_second_one_ends_at_once() -> Result<()> {
+    let Some(kafka) = Kafka::own() else { return Ok(()) };
     let mut brokers = Vec::new();
     for _ in 0..3 {
-        brokers.push(BrokerProcess::start(&setup).await?);
+        // Each has a partition, which it cannot give back.
+        let broker = BrokerProcess::start(&setup(&kafka, 1).await?).await?;
+        broker.await_partitions(1, WITHIN).await?;
+        brokers.push(broker);
     }
-    brokers[0].log().await_line(0, "Kafka answers", WITHIN).await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
     tokio::task::block_in_place(|| kafka.freeze())?;
     for (broker, signal) in brokers.iter_mut().zip(["TERM", "INT"]) {
         broker.signal(signal)?;
@@ -102,19 +98,64 @@ async fn stops_while_kafka_is_frozen(kafka: &OwnKafka) -> Result<()> {
     tokio::task::block_in_place(|| kafka.thaw())
 }
 
+/// A task that must not run twice is in the store, and the group's position is not above it yet: another broker may read it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_most_once_is_kept_until_kafka_acknowledges_and_runs_once_when_another_broker_takes_over() -> Result<()> {
+    let Some(kafka) = Kafka::own() else { return Ok(()) };
+    let setup = setup(&kafka, 1).await?.with("kafka_session_timeout_ms", 1500).with("store.linger", "0ms");
+    let mut first = BrokerProcess::start(&setup.clone().with("store.max_pending_count", 1)).await?;
+    let (ahead, once) = (Task::new(), Task::new().at_most_once().dead_letter());
+    crate::produce(&kafka, &setup.topic, [ahead.clone(), once.clone()]).await?;
+    // There is room for one; the other is fetched, and waits in the client.
+    let deadline = Instant::now() + WITHIN;
+    while kafka.committed(&setup.group, &setup.topic).await?.get(&0).is_none_or(|position| position.offset < 1) {
+        assert!(Instant::now() < deadline, "the group's position does not follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Not frozen: a commit that waits in a socket would be taken when it thaws.
+    tokio::task::block_in_place(|| kafka.kill())?;
+    let mut worker = first.worker()?;
+    assert_eq!(worker.fetch().await?.unwrap().id, ahead.id());
+    let deadline = Instant::now() + WITHIN;
+    while !first.stored().await?.iter().any(|task| task.id == once.id()) {
+        assert!(Instant::now() < deadline, "the task does not become a row:\n{}", first.log().tail(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(worker.fetch_within(Duration::from_secs(1)).await?, None, "nobody acknowledged the position above it");
+
+    first.kill().await?;
+    tokio::task::block_in_place(|| kafka.start_again())?;
+    let second = BrokerProcess::start(&setup).await?;
+    let mut other = second.worker()?;
+    let task = other.fetch_within(WITHIN).await?.unwrap();
+    assert_eq!(task.id, once.id());
+    other.complete(&task.id).await?;
+    kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
+    drop(second);
+    first.start_again().await?;
+    first.await_partitions(1, WITHIN).await?;
+    worker.complete(&ahead.id()).await?;
+    assert_empty(&first, WITHIN).await?;
+    assert_eq!(worker.fetch().await?, None, "it never comes again");
+    assert_eq!(kafka.consume_all(&setup.dead_letters).await?.len(), 1, "here it failed in doubt");
+    Ok(())
+}
+
 /// Its topics have the same names and other ids, and its groups know nothing. A running broker reads all that is in it.
-async fn reads_a_kafka_that_was_wiped_and_grew_again(kafka: &OwnKafka) -> Result<()> {
-    let setup = setup(kafka, 1).await?.with("store.linger", "0ms");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_that_was_wiped_and_grew_again_is_read_from_its_start() -> Result<()> {
+    let Some(kafka) = Kafka::own() else { return Ok(()) };
+    let setup = setup(&kafka, 1).await?.with("store.linger", "0ms");
     let broker = BrokerProcess::start(&setup).await?;
-    let old = crate::produce(kafka, &setup.topic, tasks(8)).await?;
+    let old = crate::produce(&kafka, &setup.topic, tasks(8)).await?;
     let mut worker = broker.worker()?;
     let first = worker.fetch_within(WITHIN).await?.unwrap();
     worker.complete(&first.id).await?;
     kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
 
     tokio::task::block_in_place(|| kafka.wipe())?;
-    setup.create_topics(kafka, 1).await?;
-    let new = crate::produce(kafka, &setup.topic, tasks(5)).await?;
+    setup.create_topics(&kafka, 1).await?;
+    let new = crate::produce(&kafka, &setup.topic, tasks(5)).await?;
     let mut came = BTreeSet::new();
     while came.len() < old.len() - 1 + new.len() {
         let task = worker.fetch_within(WITHIN).await?.unwrap_or_else(|| panic!("only {} came", came.len()));
