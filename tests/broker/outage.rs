@@ -1,6 +1,7 @@
 //! Kafka goes away and comes back.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use taskbroker_support::{
 
 use super::{
     crew::{Crew, assert_empty, collect_dead, produce},
-    scale, setup,
+    scale, setup, tasks,
     witness::{Kind, Witness},
 };
 
@@ -25,7 +26,8 @@ const RESUMES_WITHIN: Duration = Duration::from_secs(10);
 async fn kafka_stopped_under_load_loses_nothing_and_work_goes_on_within_10_s_of_its_return() -> Result<()> {
     let Some(kafka) = Kafka::own() else { return Ok(()) };
     serves_through_an_outage(&kafka).await?;
-    stops_while_kafka_is_frozen(&kafka).await
+    stops_while_kafka_is_frozen(&kafka).await?;
+    reads_a_kafka_that_was_wiped_and_grew_again(&kafka).await
 }
 
 async fn serves_through_an_outage(kafka: &OwnKafka) -> Result<()> {
@@ -98,4 +100,28 @@ async fn stops_while_kafka_is_frozen(kafka: &OwnKafka) -> Result<()> {
     let ended = brokers[2].ended(Duration::from_secs(1)).await?;
     assert_eq!(ended.status.code(), Some(1));
     tokio::task::block_in_place(|| kafka.thaw())
+}
+
+/// Its topics have the same names and other ids, and its groups know nothing. A running broker reads all that is in it.
+async fn reads_a_kafka_that_was_wiped_and_grew_again(kafka: &OwnKafka) -> Result<()> {
+    let setup = setup(kafka, 1).await?.with("store.linger", "0ms");
+    let broker = BrokerProcess::start(&setup).await?;
+    let old = crate::produce(kafka, &setup.topic, tasks(8)).await?;
+    let mut worker = broker.worker()?;
+    let first = worker.fetch_within(WITHIN).await?.unwrap();
+    worker.complete(&first.id).await?;
+    kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
+
+    tokio::task::block_in_place(|| kafka.wipe())?;
+    setup.create_topics(kafka, 1).await?;
+    let new = crate::produce(kafka, &setup.topic, tasks(5)).await?;
+    let mut came = BTreeSet::new();
+    while came.len() < old.len() - 1 + new.len() {
+        let task = worker.fetch_within(WITHIN).await?.unwrap_or_else(|| panic!("only {} came", came.len()));
+        worker.complete(&task.id).await?;
+        assert!(came.insert(task.id), "each comes once");
+    }
+    assert!(old[1..].iter().chain(&new).all(|id| came.contains(id)));
+    kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
+    assert_empty(&broker, WITHIN).await
 }

@@ -52,7 +52,7 @@ async fn what_is_no_task_is_dead_lettered_with_its_bytes_and_a_reason() -> Resul
     let mut chance = Chance::of(7);
     let cut_off = {
         let mut bytes = Task::new().arguments(vec![0; 100]).encode();
-        bytes.truncate(60);
+        bytes.truncate(20);
         bytes
     };
     let without_id = TaskActivation { namespace: "space".to_owned(), ..TaskActivation::default() }.encode_to_vec();

@@ -192,11 +192,10 @@ impl Witness {
         let handed = seen.handed.get(&task.id).and_then(|times| times.last().copied()).unwrap();
         let crashed = seen.crashes.iter().any(|crash| handed < *crash);
         seen.tally.answered += 1;
-        if crashed && verdict != Verdict::Complete {
-            seen.tally.unheard += 1;
-            return;
+        match crashed && verdict != Verdict::Complete {
+            true => seen.tally.unheard += 1,
+            false => drop(seen.answered.entry(task.id.clone()).or_insert((now, verdict))),
         }
-        seen.answered.entry(task.id.clone()).or_insert((now, verdict));
         if verdict != Verdict::Retry {
             seen.done.entry(serial).or_default().push(verdict);
         }

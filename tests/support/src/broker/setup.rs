@@ -28,9 +28,14 @@ impl Setup {
     /// Topics and a group of its own on this Kafka.
     pub async fn on(kafka: &Kafka, binary: impl AsRef<Path>, partitions: i32) -> Result<Self> {
         let setup = Self::without_topics(kafka.address(), binary);
-        kafka.create_topic(&setup.topic, partitions, &[]).await?;
-        kafka.create_topic(&setup.dead_letters, 1, &[]).await?;
+        setup.create_topics(kafka, partitions).await?;
         Ok(setup)
+    }
+
+    /// Creates the topics again, on a Kafka that lost them.
+    pub async fn create_topics(&self, kafka: &Kafka, partitions: i32) -> Result<()> {
+        kafka.create_topic(&self.topic, partitions, &[]).await?;
+        kafka.create_topic(&self.dead_letters, 1, &[]).await
     }
 
     /// Names of its own at this address; nothing is created, nothing need be there.

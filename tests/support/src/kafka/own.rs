@@ -40,6 +40,14 @@ impl OwnKafka {
         await_answer(self.kafka.address())
     }
 
+    /// Throws away everything it has and starts it again, empty, at the same address: another cluster, with other topics.
+    pub fn wipe(&self) -> Result<()> {
+        self.script("down", &["--wipe"])?;
+        let (_, port) = self.kafka.address().rsplit_once(':').context("an address without a port")?;
+        self.script("up", &["--port", port])?;
+        await_answer(self.kafka.address())
+    }
+
     /// Freezes it: connections stay open, nothing is answered.
     pub fn freeze(&self) -> Result<()> {
         self.signal("-STOP")
