@@ -34,6 +34,10 @@ pub enum Full {
     Outgoing,
     /// `store.max_size`.
     Store,
+    /// `store.payload_memory_bytes`: payloads come faster than they are written.
+    Memory,
+    /// Activations come faster than they are written.
+    Journal,
 }
 
 impl Full {
@@ -45,6 +49,8 @@ impl Full {
             Self::Processing => "processing_limit",
             Self::Outgoing => "outbox_limit",
             Self::Store => "db_size_limit",
+            Self::Memory => "payload_memory",
+            Self::Journal => "store_speed",
         }
     }
 }

@@ -374,15 +374,54 @@ fn c5c_an_at_most_once_task_whose_acknowledgement_was_lost_fails_when_its_partit
 }
 
 #[test]
-fn c5c_and_when_it_comes_back_with_a_position_above_it() {
+fn c5c_and_when_it_comes_back_with_a_position_of_another_store_above_it() {
+    let mut world = World::reading([message("m").at_most_once()]);
+    world.commit(A);
+    world.land_group_commits(A);
+    world.crash(A);
+    world.kafka.produce(TASKS, message("n"));
+    world.start(B, TASKS);
+    world.read(B);
+    world.claim(B).unwrap();
+    world.complete(B, "n");
+    world.settle_down(B);
+    world.lose(B, TASKS);
+    assert_eq!(world.kafka.committed(TASKS), Some(2));
+    world.start(A, TASKS);
+    world.commit(A);
+    assert_eq!(world.publish(A), 1);
+    assert_eq!(world.claim(A), None);
+}
+
+#[test]
+fn c5c_but_a_position_above_it_that_is_its_own_clears_it() {
     let mut world = World::reading([message("m").at_most_once()]);
     world.commit(A);
     world.land_group_commits(A);
     world.crash(A);
     world.start(A, TASKS);
+    world.settle_down(A);
+    assert_eq!(world.claim(A), Some(id("m")), "nobody else was above it");
     world.commit(A);
-    assert_eq!(world.publish(A), 1);
-    assert_eq!(world.claim(A), None);
+    world.lose(A, TASKS);
+    world.start(B, TASKS);
+    world.read(B);
+    world.settle_down(B);
+    assert_eq!(world.claim(B), None, "B starts above it");
+    assert_eq!(world.times_handed_out(&id("m")), 1);
+}
+
+#[test]
+fn an_at_most_once_task_read_just_before_an_orderly_revocation_is_handed_out_by_its_last_commit() {
+    let mut world = World::reading([message("m").at_most_once()]);
+    world.revoke(A, TASKS);
+    world.start(B, TASKS);
+    world.read(B);
+    world.settle_down(B);
+    assert_eq!(world.claim(B), None, "B starts above it");
+    assert_eq!(world.claim(A), Some(id("m")));
+    world.commit(A);
+    assert_eq!(world.times_handed_out(&id("m")), 1);
 }
 
 #[test]

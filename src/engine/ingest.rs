@@ -37,6 +37,18 @@ pub(super) async fn run(shared: Arc<Shared>, source: Arc<dyn ActivationSource>, 
     }
 }
 
+/// Takes in what the group answered to the last commits of a source that has been closed. Returns whether there was any.
+pub(super) async fn last_answers(shared: &Shared, source: &dyn ActivationSource) -> bool {
+    let mut any = false;
+    while let Ok(event) = timeout(Duration::ZERO, source.receive(0)).await {
+        if let SourceEvent::Committed { partition, assignment, offset } = event {
+            shared.step(|ledger, now| ledger.committed(&partition, assignment, offset, now));
+            any = true;
+        }
+    }
+    any
+}
+
 fn room(shared: &Shared) -> usize {
     match shared.room() {
         Ok(room) => {
@@ -159,7 +171,7 @@ async fn revoke(shared: &Shared, partitions: &[Arc<PartitionId>], barrier: Barri
     }
     let positions = shared.lock().final_positions(partitions);
     barrier.release(positions);
-    let withdrawn = shared.step(|ledger, now| ledger.lose(partitions, now));
+    let withdrawn = shared.step(|ledger, now| ledger.let_go(partitions, now));
     shared.meters.revoked.increment(partitions.len() as u64);
     info!(partitions = partitions.len(), withdrawn, "partitions revoked");
 }

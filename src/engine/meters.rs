@@ -52,13 +52,14 @@ pub(super) struct Meters {
     commit_seconds: Histogram,
     commit_rows: Histogram,
     kafka_up: Gauge,
-    intake_paused: [Gauge; 5],
+    intake_paused: [Gauge; 7],
     pausing: AtomicBool,
 }
 
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
-const LIMITS: [Full; 5] = [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store];
+const LIMITS: [Full; 7] =
+    [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store, Full::Memory, Full::Journal];
 
 impl Meters {
     pub(super) fn new() -> Self {

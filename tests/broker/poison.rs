@@ -84,6 +84,17 @@ async fn what_is_no_task_is_dead_lettered_with_its_bytes_and_a_reason() -> Resul
     Ok(())
 }
 
+/// Waits until one task is in this state.
+async fn await_depth(broker: &BrokerProcess, state: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let label = format!("state=\"{state}\"");
+    while broker.metrics().await?.of_labels("taskbroker_depth", &[&label]) != 1.0 {
+        assert!(tokio::time::Instant::now() < deadline, "nothing is {state}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
 /// Tasks that decode and make no sense otherwise.
 fn absurd() -> Vec<(&'static str, Task)> {
     let with = |change: fn(&mut TaskActivation)| {
@@ -149,8 +160,8 @@ async fn absurd_tasks_are_run_or_refused_with_a_reason_and_stop_nothing() -> Res
     // The delay is cut to an hour: it waits, and stops nothing.
     let delayed = Task::new().delay(u64::MAX);
     then_the_next_one(&kafka, &setup, &mut worker, Message::new(delayed.encode())).await?;
+    await_depth(&broker, "delayed").await?;
     let metrics = broker.metrics().await?;
-    assert_eq!(metrics.of_labels("taskbroker_depth", &["state=\"delayed\""]), 1.0);
     assert_eq!((metrics.in_flight(), metrics.imbalance()), (1.0, 0.0));
     assert_eq!(broker.log().errors(), Vec::<String>::new());
     let names = refused.iter().map(|(what, _)| *what).collect::<Vec<_>>();
@@ -194,11 +205,7 @@ async fn what_is_too_large_for_the_dead_letter_topic_is_parked_with_the_reason()
     let mut worker = broker.worker()?;
     // More than max_message_size, 5 MB.
     then_the_next_one(&kafka, &setup, &mut worker, Message::new(vec![0xff; 6 * MB])).await?;
-    let deadline = tokio::time::Instant::now() + WITHIN;
-    while broker.metrics().await?.of_labels("taskbroker_depth", &["state=\"parked\""]) != 1.0 {
-        assert!(tokio::time::Instant::now() < deadline, "it is not parked");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    await_depth(&broker, "parked").await?;
     assert_eq!(kafka.consume_all(&setup.dead_letters).await?.len(), 0);
     kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
     for restarted in [false, true] {

@@ -60,9 +60,7 @@ MakeBroker = Callable[..., Broker]
 
 
 @pytest.fixture(scope="module")
-def make_broker(
-    program: Path, kafka: Kafka, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MakeBroker]:
+def make_broker(program: Path, kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBroker]:
     """Starts brokers with topics of their own; what the application produces goes to the latest."""
     made: list[Broker] = []
 

@@ -122,7 +122,9 @@ def test_a_task_is_retried_as_often_as_its_policy_says_and_then_dead_lettered(
     activation = letter.activation()
     assert activation.id == runs[-1]["id"]
     assert (activation.application, activation.namespace, activation.taskname) == (
-        "python-tests", "retrying", "retrying.fail",
+        "python-tests",
+        "retrying",
+        "retrying.fail",
     )
     assert parameters(activation) == {"args": [effects.key], "kwargs": {}}
     assert activation.retry_state.attempts == 2
@@ -153,9 +155,7 @@ def test_a_retry_waits_for_its_delay(broker: Broker, effects: Effects) -> None:
     broker.await_counts("patient", admitted=2, retried=1, completed=1)
 
 
-def test_a_task_that_the_worker_does_not_know_is_dead_lettered(
-    broker: Broker, kafka: Kafka, effects: Effects
-) -> None:
+def test_a_task_that_the_worker_does_not_know_is_dead_lettered(broker: Broker, kafka: Kafka, effects: Effects) -> None:
     tasks.never_runs.delay(effects.key)
     broker.await_counts("unheard_of", admitted=1, dead_lettered=1)
     [letter] = dead_letters(kafka, broker, effects)
@@ -163,7 +163,7 @@ def test_a_task_that_the_worker_does_not_know_is_dead_lettered(
     assert effects.runs() == []
 
 
-# --- what takes too long, or takes its worker along ---------------------------------------------------------------------
+# --- what takes too long, or takes its worker along -------------------------------------------------------------------
 
 
 def test_a_task_that_overruns_its_deadline_fails(broker: Broker, effects: Effects) -> None:
@@ -199,7 +199,7 @@ def test_a_task_that_kills_each_worker_stops_after_a_few(broker: Broker, kafka: 
     assert letter.headers["taskbroker-reason"] == b"workers missed its deadline too often"
 
 
-# --- what runs at most once ---------------------------------------------------------------------------------------------
+# --- what runs at most once -------------------------------------------------------------------------------------------
 
 
 def test_an_at_most_once_task_runs_once(broker: Broker, effects: Effects) -> None:
@@ -216,7 +216,7 @@ def test_an_at_most_once_task_whose_worker_died_is_never_handed_out_again(broker
     effects.await_runs(1)
 
 
-# --- what waits, and what comes too late --------------------------------------------------------------------------------
+# --- what waits, and what comes too late ------------------------------------------------------------------------------
 
 
 def test_a_delayed_task_waits_in_the_store_and_runs_when_its_time_has_come(broker: Broker, effects: Effects) -> None:
@@ -241,7 +241,7 @@ def test_a_task_that_expires_before_its_time_has_come_does_not_run(broker: Broke
     assert broker.rows("namespace = 'expiring_late'") == []
 
 
-# --- what is large ------------------------------------------------------------------------------------------------------
+# --- what is large ----------------------------------------------------------------------------------------------------
 
 
 def test_compressed_arguments_arrive_whole(broker: Broker, effects: Effects) -> None:
@@ -261,7 +261,7 @@ def test_arguments_that_are_large_even_compressed_arrive_whole_each_time(broker:
     broker.await_counts("large", admitted=2, retried=1, completed=1)
 
 
-# --- in the end ---------------------------------------------------------------------------------------------------------
+# --- in the end -------------------------------------------------------------------------------------------------------
 
 
 def test_in_the_end_nothing_is_left_and_nothing_was_lost(

@@ -1,7 +1,8 @@
 """The calls of the protocol with the public stubs: codes and texts that existing clients rely on."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -40,10 +41,14 @@ class Tasks:
         self.application = f"app-{uuid.uuid4().hex}"
         self._broker, self._kafka, self._stub = broker, kafka, stub
 
-    def new(self, namespace: str = "protocol", **fields: object) -> pb.TaskActivation:
+    def new(self, namespace: str = "protocol", **fields: Any) -> pb.TaskActivation:
         activation = pb.TaskActivation(
-            id=uuid.uuid4().hex, application=self.application, namespace=namespace, taskname="protocol.task",
-            parameters_bytes=b"\x80", processing_deadline_duration=30,
+            id=uuid.uuid4().hex,
+            application=self.application,
+            namespace=namespace,
+            taskname="protocol.task",
+            parameters_bytes=b"\x80",
+            processing_deadline_duration=30,
         )
         activation.received_at.GetCurrentTime()
         activation.MergeFrom(pb.TaskActivation(**fields))
@@ -74,22 +79,26 @@ def tasks(broker: Broker, kafka: Kafka, stub: ConsumerServiceStub) -> Tasks:
     return Tasks(broker, kafka, stub)
 
 
-def refusal(call: object, request: object) -> tuple[grpc.StatusCode, str]:
+def refusal(call: Callable[..., object], request: object) -> tuple[grpc.StatusCode, str]:
     """Code and text of a call that must fail."""
     with pytest.raises(grpc.RpcError) as raised:
-        call(request, timeout=CALL_S)  # type: ignore[operator]
-    return raised.value.code(), raised.value.details()
+        call(request, timeout=CALL_S)
+    return raised.value.code(), raised.value.details() or ""
 
 
-def report(task: pb.TaskActivation, status: int, **fields: object) -> pb.SetTaskStatusRequest:
+def report(
+    task: pb.TaskActivation, status: pb.TaskActivationStatus.ValueType, **fields: Any
+) -> pb.SetTaskStatusRequest:
     return pb.SetTaskStatusRequest(id=task.id, status=status, **fields)
 
 
 COMPLETE, FAILURE, RETRY = (
-    pb.TASK_ACTIVATION_STATUS_COMPLETE, pb.TASK_ACTIVATION_STATUS_FAILURE, pb.TASK_ACTIVATION_STATUS_RETRY,
+    pb.TASK_ACTIVATION_STATUS_COMPLETE,
+    pb.TASK_ACTIVATION_STATUS_FAILURE,
+    pb.TASK_ACTIVATION_STATUS_RETRY,
 )
 
-# --- GetTask ------------------------------------------------------------------------------------------------------------
+# --- GetTask ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -141,13 +150,11 @@ def test_tasks_of_a_namespace_come_in_the_order_in_which_they_were_produced(task
     assert tasks.get(namespace="ordered") is None
 
 
-# --- SetTaskStatus -------------------------------------------------------------------------------------------------------
+# --- SetTaskStatus ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("number", "name"), [(0, "Unspecified"), (1, "Pending"), (2, "Processing")])
-def test_a_status_that_concludes_nothing_is_refused_by_name(
-    stub: ConsumerServiceStub, number: int, name: str
-) -> None:
+def test_a_status_that_concludes_nothing_is_refused_by_name(stub: ConsumerServiceStub, number: int, name: str) -> None:
     expected = f"Invalid status, expects 3 (Failure), 4 (Retry), or 5 (Complete), but got: {name}"
     request = pb.SetTaskStatusRequest(id=uuid.uuid4().hex, status=number)
     assert refusal(stub.SetTaskStatus, request) == (grpc.StatusCode.INVALID_ARGUMENT, expected)
@@ -204,7 +211,7 @@ def test_a_retry_comes_back_with_what_its_report_asked_for(tasks: Tasks, stub: C
     stub.SetTaskStatus(report(retry, COMPLETE), timeout=CALL_S)
 
 
-# --- SetBatchActivationStatus ----------------------------------------------------------------------------------------------
+# --- SetBatchActivationStatus -----------------------------------------------------------------------------------------
 
 
 def test_a_batch_settles_each_of_its_tasks(broker: Broker, tasks: Tasks, stub: ConsumerServiceStub) -> None:
@@ -213,8 +220,11 @@ def test_a_batch_settles_each_of_its_tasks(broker: Broker, tasks: Tasks, stub: C
     unknown = pb.SetTaskStatusRequest(id=uuid.uuid4().hex, status=COMPLETE)
     ignored = pb.FetchNextTask(application=tasks.application)
     updates = [
-        report(first, COMPLETE, fetch_next_task=ignored), report(second, FAILURE), report(third, RETRY),
-        report(fourth, COMPLETE), unknown,
+        report(first, COMPLETE, fetch_next_task=ignored),
+        report(second, FAILURE),
+        report(third, RETRY),
+        report(fourth, COMPLETE),
+        unknown,
     ]
     request = pb.SetBatchActivationStatusRequest(updates=updates)
     assert stub.SetBatchActivationStatus(request, timeout=CALL_S) == pb.SetBatchActivationStatusResponse()
@@ -241,7 +251,7 @@ def test_an_empty_batch_is_no_error(stub: ConsumerServiceStub) -> None:
     assert stub.SetBatchActivationStatus(request, timeout=CALL_S) == pb.SetBatchActivationStatusResponse()
 
 
-# --- what is not of the protocol --------------------------------------------------------------------------------------------
+# --- what is not of the protocol --------------------------------------------------------------------------------------
 
 
 def test_a_method_that_does_not_exist_is_called_so(channel: grpc.Channel) -> None:
@@ -265,7 +275,7 @@ def test_a_request_that_cannot_be_decoded_is_refused_and_the_next_is_served(
     assert refusal(stub.GetTask, pb.GetTaskRequest(application="nobody's"))[0] == grpc.StatusCode.NOT_FOUND
 
 
-# --- messages that are no tasks ---------------------------------------------------------------------------------------------
+# --- messages that are no tasks ---------------------------------------------------------------------------------------
 
 
 def test_a_message_that_is_no_task_goes_to_the_dead_letters_and_the_next_one_runs(

@@ -29,7 +29,7 @@ def await_all(broker: Broker, kafka: Kafka, effects: Effects) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def killed(make_broker: MakeBroker, make_worker: MakeWorker) -> tuple[Broker, Effects]:
-    """A broker that was killed and started again. The client may stay away from it for 20 s, so its end comes last here."""
+    """A broker that was killed and started again. The client may stay away from it for 20 s, so its end comes last."""
     broker, effects = make_broker(), Effects()
     for number in range(TASKS):
         tasks.work.delay(effects.key, number)

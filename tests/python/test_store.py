@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import partial
+from typing import Any
 
 import pytest
 from sentry_protos.taskbroker.v1 import taskbroker_pb2 as pb
@@ -16,9 +18,25 @@ from support.kafka import Kafka
 from support.waiting import wait_until
 
 COLUMNS = [
-    "id", "activation", "partition", "offset", "added_at", "processing_attempts", "expires_at",
-    "processing_deadline_duration", "processing_deadline", "status", "at_most_once", "namespace", "delay_until",
-    "on_attempts_exceeded", "received_at", "taskname", "application", "bucket", "claim_expires_at",
+    "id",
+    "activation",
+    "partition",
+    "offset",
+    "added_at",
+    "processing_attempts",
+    "expires_at",
+    "processing_deadline_duration",
+    "processing_deadline",
+    "status",
+    "at_most_once",
+    "namespace",
+    "delay_until",
+    "on_attempts_exceeded",
+    "received_at",
+    "taskname",
+    "application",
+    "bucket",
+    "claim_expires_at",
 ]
 MESSAGE_BYTES_MAX = 2_000
 """What is larger cannot be published, and so stays in the store for good."""
@@ -27,10 +45,14 @@ DEADLINE_S = 300
 CALL_S = 10.0
 
 
-def activation(namespace: str, **fields: object) -> pb.TaskActivation:
+def activation(namespace: str, **fields: Any) -> pb.TaskActivation:
     made = pb.TaskActivation(
-        id=uuid.uuid4().hex, application="store-tests", namespace=namespace, taskname="store.task",
-        parameters_bytes=b"\x80", processing_deadline_duration=DEADLINE_S,
+        id=uuid.uuid4().hex,
+        application="store-tests",
+        namespace=namespace,
+        taskname="store.task",
+        parameters_bytes=b"\x80",
+        processing_deadline_duration=DEADLINE_S,
     )
     made.received_at.GetCurrentTime()
     made.MergeFrom(pb.TaskActivation(**fields))
@@ -92,7 +114,11 @@ def test_another_process_attaches_the_live_store_and_finds_the_columns_in_their_
 def test_each_status_has_the_word_that_scripts_know(broker: Broker) -> None:
     words = {row["namespace"]: row["status"] for row in broker.rows()}
     assert words == {
-        "waiting": "Pending", "delayed": "Delay", "running": "Processing", "again": "Retry", "failed": "Failure",
+        "waiting": "Pending",
+        "delayed": "Delay",
+        "running": "Processing",
+        "again": "Retry",
+        "failed": "Failure",
     }
 
 
@@ -121,11 +147,11 @@ def test_the_columns_say_what_the_task_says(broker: Broker, produced: dict[str, 
 
 def test_a_task_that_has_just_come_is_pending_at_first_sight(broker: Broker, kafka: Kafka) -> None:
     """The view asks the clock; one in whole seconds would call it delayed until the second is over."""
-    for number in range(3):
-        kafka.produce(broker.topics.tasks, activation(f"fresh-{number}").SerializeToString())
-        [row] = wait_until("it has a row", lambda: broker.rows("namespace = ?", f"fresh-{number}"))
+    for namespace in ["fresh-1", "fresh-2", "fresh-3"]:
+        kafka.produce(broker.topics.tasks, activation(namespace).SerializeToString())
+        [row] = wait_until("it has a row", partial(broker.rows, "namespace = ?", namespace))
         assert row["status"] == "Pending"
-        task = claim(broker, f"fresh-{number}")
+        task = claim(broker, namespace)
         broker.stub().SetTaskStatus(pb.SetTaskStatusRequest(id=task.id, status=5), timeout=CALL_S)
 
 
@@ -150,7 +176,7 @@ def test_inspect_agrees_with_the_view(broker: Broker) -> None:
 
 def test_a_second_broker_on_the_store_is_refused_and_told_who_has_it(broker: Broker) -> None:
     environment = {**os.environ, "TASKBROKER_GRPC_PORT": "0", "TASKBROKER_HTTP_PORT": "0"}
-    command = [broker.program, "-c", broker.config]
+    command = [str(broker.program), "-c", str(broker.config)]
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
     assert second.returncode not in {0, None}
     assert f"pid {broker.pid}" in second.stderr + second.stdout

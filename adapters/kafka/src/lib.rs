@@ -7,6 +7,7 @@
 //! GSSAPI (Kerberos) and OAUTHBEARER are not built in; asking for them is an error that names the key.
 
 mod context;
+mod deadline;
 pub mod embedded;
 mod native;
 pub mod options;

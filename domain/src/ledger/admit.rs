@@ -188,6 +188,7 @@ impl Ledger {
         let outlives_window = ready_at > now.wall.saturating_add(self.policy.window);
         let handle = self.insert(entry);
         self.groups.counts(group).admitted += 1;
+        self.journal.unwritten += 1;
         self.journal.window.push_back((now.steady.saturating_add(self.policy.window), handle));
         self.remind_of_expiry(handle);
         if terms.at_most_once {

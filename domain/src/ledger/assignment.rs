@@ -58,6 +58,7 @@ impl Ledger {
         }
         let slot = self.partitions.slot_of(&assigned.partition, plan.at);
         if let Some(committed) = known.committed {
+            self.believe(slot, committed, now);
             self.doubt(slot, committed.offset, now);
         }
         if plan.because == Because::Rewound {
@@ -198,6 +199,18 @@ impl Ledger {
             }
         }
         self.commit_soon(now);
+    }
+
+    /// A position that this store itself committed counts as acknowledged, though its answer may have been lost in a crash or
+    /// come after the last commit of an orderly stop: whatever at-most-once task is below it and still waits was read in the
+    /// assignment of that commit, or found not to be in doubt when that began.
+    fn believe(&mut self, slot: Slot, committed: GroupPosition, now: Now) {
+        let Some(partition) = self.partitions.slots.get_mut(&slot) else { return };
+        if committed.by == CommittedBy::ThisStore && committed.offset > partition.acknowledged {
+            partition.acknowledged = committed.offset;
+            partition.dirty = true;
+            self.unblock_below(slot, committed.offset, now);
+        }
     }
 
     /// The group is at `committed`, beyond at-most-once tasks of which no acknowledged commit of ours took it there: somebody

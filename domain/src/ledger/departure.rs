@@ -41,6 +41,18 @@ impl Ledger {
         withdrawn
     }
 
+    /// Partitions were let go in good order, with a last group commit under way: what of it the group still acknowledges
+    /// counts, since the source tells that before it gives them up. Otherwise as [`Ledger::lose`].
+    pub fn let_go(&mut self, partitions: &[Arc<PartitionId>], now: Now) -> usize {
+        let withdrawn = self.lose(partitions, now);
+        for slot in self.slots_of(partitions) {
+            if let Some(partition) = self.partitions.slots.get_mut(&slot) {
+                partition.released = true;
+            }
+        }
+        withdrawn
+    }
+
     fn slots_of(&self, partitions: &[Arc<PartitionId>]) -> BTreeSet<Slot> {
         partitions.iter().filter_map(|id| self.partitions.by_id.get(id).copied()).collect()
     }
@@ -78,6 +90,7 @@ impl Partition {
             self.catch_up_to = self.catch_up_to.max(self.tracker.next().unwrap_or(i64::MIN));
         }
         self.phase = Phase::Absent;
+        self.released = false;
         self.tracker.end();
         self.outstanding = false;
         self.committed = None;

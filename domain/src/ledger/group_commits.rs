@@ -41,10 +41,12 @@ impl Ledger {
 
     /// A group commit was acknowledged.
     pub fn committed(&mut self, partition: &PartitionId, assignment: AssignmentId, offset: i64, now: Now) {
-        let Some(slot) = self.partitions.get(partition, assignment) else { return };
+        let Some(slot) = self.partitions.get_or_released(partition, assignment) else { return };
         let Some(partition) = self.partitions.slots.get_mut(&slot) else { return };
-        partition.outstanding = false;
-        partition.committed = Some(offset);
+        if partition.is_assigned() {
+            partition.outstanding = false;
+            partition.committed = Some(offset);
+        }
         if let Phase::Committing { at } = partition.phase {
             partition.phase = Phase::Starting { at };
         }
@@ -69,7 +71,7 @@ impl Ledger {
 
     /// Entries below `offset` that wait for an acknowledgement or for the read limit are placed anew; those that still have
     /// to wait go back.
-    fn unblock_below(&mut self, slot: Slot, offset: i64, now: Now) {
+    pub(super) fn unblock_below(&mut self, slot: Slot, offset: i64, now: Now) {
         let Some(partition) = self.partitions.slots.get_mut(&slot) else { return };
         let above = partition.blocked.split_off(&offset);
         let below = std::mem::replace(&mut partition.blocked, above);

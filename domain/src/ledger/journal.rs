@@ -40,6 +40,8 @@ pub(super) struct Journal {
     pub(super) window: VecDeque<(Steady, Handle)>,
     /// Rows whose origin is void.
     pub(super) clear_origin: Vec<Key>,
+    /// How many entries have no row.
+    pub(super) unwritten: usize,
     taken: Option<Taken>,
     number: u64,
     confirmed: u64,
@@ -59,6 +61,9 @@ struct Taken {
 impl Ledger {
     /// When the next commit is wanted, given that none is under way.
     pub fn commit_wanted(&self, now: Now) -> CommitWanted {
+        if self.journal.unwritten > self.policy.unwritten_max / 4 {
+            return CommitWanted::Now;
+        }
         let window = self.journal.window.front().map(|(due, _)| *due);
         match self.journal.commit_at.into_iter().chain(window).min() {
             None => CommitWanted::No,
@@ -111,12 +116,13 @@ impl Ledger {
 
     /// Puts on the list whatever has been without a row for a whole window, and all of partitions that are to be written.
     fn end_windows(&mut self, now: Now) {
+        let mut excess = self.journal.unwritten.saturating_sub(self.policy.unwritten_max / 4);
         while let Some((due, handle)) = self.journal.window.front().copied() {
-            if due > now.steady {
+            if due > now.steady && excess == 0 {
                 break;
             }
             self.journal.window.pop_front();
-            self.end_window(handle);
+            excess = excess.saturating_sub(usize::from(self.end_window(handle)));
         }
         let flush = self.partitions.take_flushes(SPAN_MAX);
         if flush.is_empty() {
@@ -131,12 +137,16 @@ impl Ledger {
         }
     }
 
-    fn end_window(&mut self, handle: Handle) {
-        let Some(entry) = self.entry_mut(handle) else { return };
-        if entry.flags.row || std::mem::replace(&mut entry.flags.dirty, true) {
-            return;
+    /// Puts an entry that has no row on the list. Returns whether it will have one.
+    fn end_window(&mut self, handle: Handle) -> bool {
+        let Some(entry) = self.entry_mut(handle) else { return false };
+        if entry.flags.row {
+            return false;
         }
-        self.journal.dirty.push(handle);
+        if !std::mem::replace(&mut entry.flags.dirty, true) {
+            self.journal.dirty.push(handle);
+        }
+        true
     }
 
     fn is_of(&self, handle: Handle, slots: &BTreeSet<Slot>) -> bool {
@@ -173,6 +183,7 @@ impl Ledger {
             (Some(state), false) => {
                 let payload = entry.payload.clone().unwrap_or_default();
                 entry.flags.row = true;
+                self.journal.unwritten = self.journal.unwritten.saturating_sub(1);
                 commit.insert.push(NewRow { row: entry.row(state), payload });
                 taken.inserted.push(handle);
                 if let Some(origin) = entry.origin {

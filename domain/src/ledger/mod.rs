@@ -90,6 +90,10 @@ pub struct Ledger {
     hold_until: Steady,
 }
 
+/// This many bytes of payload may always wait to be written, however small the memory for payloads is: a few of the largest
+/// messages.
+const PAYLOADS_UNWRITTEN_MIN: u64 = 16 * 1024 * 1024;
+
 /// Beyond this many routes, those of nothing in flight are forgotten.
 const IDLE_ROUTES_MAX: usize = 4096;
 
@@ -119,7 +123,15 @@ impl Ledger {
 
     /// How many records may be read now, or which limit is reached.
     pub fn room(&self) -> Result<usize, Full> {
-        admission::room(self.depths, self.policy.limits)
+        let room = admission::room(self.depths, self.policy.limits)?;
+        let budget = self.policy.payload_memory_bytes;
+        if self.resident_bytes > budget.saturating_add((budget / 4).max(PAYLOADS_UNWRITTEN_MIN)) {
+            return Err(Full::Memory);
+        }
+        match self.policy.unwritten_max.saturating_sub(self.journal.unwritten) {
+            0 => Err(Full::Journal),
+            unwritten => Ok(room.min(unwritten)),
+        }
     }
 
     /// How long until time alone changes something: a timer or an end of a window.
@@ -203,6 +215,9 @@ impl Ledger {
     fn remove(&mut self, handle: Handle) -> Option<Entry> {
         self.entry(handle)?;
         let entry = self.entries.remove(handle.index as usize);
+        if !entry.flags.row {
+            self.journal.unwritten = self.journal.unwritten.saturating_sub(1);
+        }
         leave(&mut self.depths, &entry);
         let hash = self.hasher.hash_one(&entry.id);
         if let Ok(found) = self.by_id.find_entry(hash, |index| *index == handle.index) {

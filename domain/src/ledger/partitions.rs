@@ -42,6 +42,8 @@ pub(super) struct Partition {
     pub(super) tracker: Tracker,
     pub(super) phase: Phase,
     pub(super) assignment: AssignmentId,
+    /// Its assignment ended in good order: answers to the last group commit in it count.
+    pub(super) released: bool,
     pub(super) metadata: Arc<str>,
     /// The journalled position lacks something.
     pub(super) dirty: bool,
@@ -226,6 +228,13 @@ impl Partitions {
         (partition.assignment == assignment && partition.phase != Phase::Absent).then_some(slot)
     }
 
+    /// The partition, if this is the assignment that holds it, or held it and let it go in good order.
+    pub(super) fn get_or_released(&self, id: &PartitionId, assignment: AssignmentId) -> Option<Slot> {
+        let slot = *self.by_id.get(id)?;
+        let partition = self.slots.get(&slot)?;
+        (partition.assignment == assignment && (partition.is_assigned() || partition.released)).then_some(slot)
+    }
+
     /// The slot of a partition; a new one when it is not known.
     pub(super) fn slot_of(&mut self, id: &Arc<PartitionId>, watermark: i64) -> Slot {
         if let Some(slot) = self.by_id.get(id) {
@@ -277,6 +286,7 @@ impl Partition {
             tracker,
             phase: Phase::Absent,
             assignment: AssignmentId::default(),
+            released: false,
             dirty: false,
             flush: false,
             acknowledged: i64::MIN,

@@ -1,9 +1,9 @@
 //! One broker: the real ledger over a journal, driven one step at a time as the engine does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use taskbroker_domain::{
-    activation::{ActivationId, Origin, Slot},
+    activation::{ActivationId, Origin, PartitionId, Slot},
     ledger::{Claimed, Ledger, Outgoing, OutgoingKind, Settling, SourceAction, StartDecision, Ticket},
     lifecycle::Lease,
     policy::Policy,
@@ -88,11 +88,20 @@ impl Broker {
     }
 
     pub(crate) fn lose(&mut self, partition: i32, now: Now) -> usize {
-        let Some(_) = self.readers.remove(&partition) else { return 0 };
+        let Some(ids) = self.gone(partition) else { return 0 };
+        self.ledger.lose(&ids, now)
+    }
+
+    pub(crate) fn let_go(&mut self, partition: i32, now: Now) -> usize {
+        let Some(ids) = self.gone(partition) else { return 0 };
+        self.ledger.let_go(&ids, now)
+    }
+
+    fn gone(&mut self, partition: i32) -> Option<Vec<Arc<PartitionId>>> {
+        self.readers.remove(&partition)?;
         self.outstanding.retain(|commit| commit.partition.partition != partition);
         let known = self.ledger.stats().partitions;
-        let ids: Vec<_> = known.iter().map(|p| p.partition.clone()).filter(|id| id.partition == partition).collect();
-        self.ledger.lose(&ids, now)
+        Some(known.iter().map(|p| p.partition.clone()).filter(|id| id.partition == partition).collect())
     }
 
     pub(crate) fn reads(&self, partition: i32) -> bool {

@@ -156,10 +156,15 @@ impl World {
         self.ledger_revoke(broker, &id);
         self.commit(broker);
         let positions = self.brokers[broker].ledger.final_positions(std::slice::from_ref(&id));
-        for commit in positions {
-            self.kafka.commit(&commit);
+        for commit in &positions {
+            self.kafka.commit(commit);
         }
-        self.lose(broker, partition);
+        let now = self.now;
+        self.brokers[broker].let_go(partition, now);
+        for commit in positions {
+            self.ledger(broker).committed(&commit.partition, commit.assignment, commit.offset, now);
+        }
+        self.check();
     }
 
     fn ledger_revoke(&mut self, broker: usize, id: &std::sync::Arc<taskbroker_domain::activation::PartitionId>) {

@@ -1,4 +1,4 @@
-"""The application whose tasks the tests produce and the workers run, built from nothing but the client's public parts."""
+"""The application whose tasks the tests produce and the workers run, built of the client's public parts alone."""
 
 import os
 
@@ -32,7 +32,9 @@ def make_producer(topic: str) -> ProducerProtocol:
 
 
 def make_app(name: str) -> TaskbrokerApp:
-    made = TaskbrokerApp(name=name, producer_factory=make_producer, router_class=OneTopic(), at_most_once_store=OnDisk())
+    made = TaskbrokerApp(
+        name=name, producer_factory=make_producer, router_class=OneTopic(), at_most_once_store=OnDisk()
+    )
     made.set_modules(["application.tasks"])
     return made
 

@@ -32,7 +32,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-# --- what goes well ----------------------------------------------------------------------------------------------------
+# --- what goes well ---------------------------------------------------------------------------------------------------
 
 pulse = app.create_namespace("pulse")
 plain = app.create_namespace("plain")
@@ -69,7 +69,7 @@ def work_briefly(key: str, number: int) -> None:
     time.sleep(0.02)
 
 
-# --- what fails --------------------------------------------------------------------------------------------------------
+# --- what fails -------------------------------------------------------------------------------------------------------
 
 failing = app.create_namespace("failing")
 retrying = app.create_namespace(
@@ -112,7 +112,7 @@ def fail_once_with_delay(key: str) -> None:
         raise ValueError("the first attempt fails")
 
 
-# --- what takes too long, or takes its worker along ----------------------------------------------------------------------
+# --- what takes too long, or takes its worker along -------------------------------------------------------------------
 
 overrunning = app.create_namespace("overrunning", processing_deadline_duration=1)
 overrunning_once = app.create_namespace("overrunning_once", processing_deadline_duration=1)
@@ -126,9 +126,7 @@ def overrun(key: str) -> None:
     time.sleep(LONG_S)
 
 
-@overrunning_once.register(
-    name="overrunning_once.sleep", retry=Retry(times=2, on=(ProcessingDeadlineExceeded,))
-)
+@overrunning_once.register(name="overrunning_once.sleep", retry=Retry(times=2, on=(ProcessingDeadlineExceeded,)))
 def overrun_once(key: str) -> None:
     note(key)
     if len(recorded(key)) == 1:
@@ -148,7 +146,7 @@ def die_each_time(key: str) -> None:
     die()
 
 
-# --- what runs at most once ----------------------------------------------------------------------------------------------
+# --- what runs at most once -------------------------------------------------------------------------------------------
 
 once = app.create_namespace("once")
 once_deadly = app.create_namespace("once_deadly", processing_deadline_duration=2)
@@ -165,7 +163,7 @@ def die_at_most_once(key: str) -> None:
     die()
 
 
-# --- what waits, and what comes too late -----------------------------------------------------------------------------------
+# --- what waits, and what comes too late ------------------------------------------------------------------------------
 
 delayed = app.create_namespace("delayed")
 expiring = app.create_namespace("expiring")
@@ -187,7 +185,7 @@ def note_too_late(key: str) -> None:
     note(key)
 
 
-# --- what is large -----------------------------------------------------------------------------------------------------
+# --- what is large ----------------------------------------------------------------------------------------------------
 
 compressed = app.create_namespace("compressed")
 large = app.create_namespace("large", retry=Retry(times=2, on=(ValueError,)))
@@ -205,7 +203,7 @@ def measure_twice(key: str, data: bytes) -> None:
         raise ValueError("the first attempt fails")
 
 
-# --- what the worker does not know -----------------------------------------------------------------------------------------
+# --- what the worker does not know ------------------------------------------------------------------------------------
 
 unheard_of = app.create_external_namespace(
     "unheard_of", application=app.name, retry=Retry(times=1, times_exceeded=LastAction.Deadletter)
@@ -217,7 +215,7 @@ def never_runs(key: str) -> None:
     note(key)
 
 
-# --- two namespaces of another application ---------------------------------------------------------------------------------
+# --- two namespaces of another application ----------------------------------------------------------------------------
 
 narrow = neighbour.create_namespace("narrow")
 wide = neighbour.create_namespace("wide")

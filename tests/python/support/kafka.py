@@ -30,7 +30,7 @@ class NoKafka(Exception):
 
 
 def locate() -> tuple[str, str]:
-    """The address of a Kafka, and where it comes from: the environment, the container of the other tests, or the jars."""
+    """The address of a Kafka, and where it is from: the environment, the container of the other tests, or the jars."""
     if address := os.environ.get(ADDRESS):
         return address, f"from {ADDRESS}"
     if _listens(CONTAINER_PORT):
@@ -126,7 +126,7 @@ class Kafka:
             position = 0
             while position < end:
                 message = consumer.poll(ANSWER_WITHIN_S)
-                assert message is not None and message.error() is None, f"{topic} cannot be read at {position}: {message}"
+                assert message is not None and message.error() is None, f"{topic} at {position}: {message}"
                 position = message.offset() + 1
                 records.append(Record(message.value(), message.key(), dict(message.headers() or [])))
             return records

@@ -40,9 +40,13 @@ class Process:
         """The exit code, or None while it runs."""
         return self._child.poll()
 
+    def ask_to_end(self) -> None:
+        """Sends SIGTERM."""
+        self._child.terminate()
+
     def terminate(self, within_s: float) -> int:
         """Asks it to end, and returns the exit code. Fails if it does not end in time."""
-        self._child.terminate()
+        self.ask_to_end()
         try:
             return self._child.wait(within_s)
         except subprocess.TimeoutExpired:

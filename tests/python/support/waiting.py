@@ -12,7 +12,7 @@ PATIENCE_S = 40.0
 INTERVAL_S = 0.05
 
 
-def wait_until(what: str, look: Callable[[], T], within_s: float = PATIENCE_S) -> T:
+def wait_until(what: str, look: Callable[[], T | None], within_s: float = PATIENCE_S) -> T:
     """Looks until what it sees is true, and returns that. `what` completes the sentence "it did not happen that …"."""
     deadline = time.monotonic() + within_s
     while True:

@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 from .processes import REPOSITORY, Process
+from .waiting import wait_until
 
 TESTS = REPOSITORY / "tests" / "python"
-STOPS_WITHIN_S = 30.0
-"""The client waits 5 s each for a child and for a thread that may hang."""
+
+REPORTED = b"taskworker.worker.shutdown.complete"
+"""What the client logs when its children have ended and their results are reported."""
 
 
 class Worker:
@@ -23,8 +25,14 @@ class Worker:
         self._process = Process(command, log, {"PYTHONPATH": str(TESTS)})
 
     def stop(self) -> None:
-        """Ends it in order: results are reported first."""
-        self._process.terminate(STOPS_WITHIN_S)
+        """Ends it in order: its results are reported first.
+
+        After that a thread of the client may wait for ever for room in the queue of children that are gone, so it is
+        not left to end by itself, as a supervisor would not leave it.
+        """
+        self._process.ask_to_end()
+        wait_until("the worker has reported its results", lambda: REPORTED in self._process.log.read_bytes())
+        self._process.kill()
 
     def end(self) -> None:
         """Ends it, and its children, if they still run."""

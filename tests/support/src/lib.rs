@@ -1,5 +1,5 @@
 //! What integration tests share: a real Kafka, and a broker as a process.
-#![allow(clippy::disallowed_methods, reason = "these tests run in real time, with names of their own")]
+#![expect(clippy::disallowed_methods, reason = "tests on real processes wait by the clock, under names of their own")]
 
 pub mod broker;
 pub mod kafka;

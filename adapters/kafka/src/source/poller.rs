@@ -14,7 +14,7 @@ use super::{
     member::{Ejected, Member},
     watch::{Sight, Watch},
 };
-use crate::native::TopicSight;
+use crate::{deadline::now, native::TopicSight};
 
 /// The longest rest: librdkafka counts a consumer that is not polled for long as dead, and deadlines are looked at then.
 const REST_MAX: Duration = Duration::from_millis(100);
@@ -51,9 +51,9 @@ impl Poller {
     }
 
     pub(super) fn run(mut self) {
-        let mut awake_at = Instant::now();
+        let mut awake_at = now();
         loop {
-            let slept = std::mem::replace(&mut awake_at, Instant::now()).elapsed();
+            let slept = std::mem::replace(&mut awake_at, now()).elapsed();
             self.doubt_membership(slept);
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
@@ -86,7 +86,7 @@ impl Poller {
                     true
                 }
             },
-            Membership::Out { join_at } if Instant::now() >= *join_at => {
+            Membership::Out { join_at } if now() >= *join_at => {
                 self.join();
                 true
             }
@@ -99,7 +99,7 @@ impl Poller {
             Ok(member) => Membership::In(Box::new(member)),
             Err(error) => {
                 tracing::error!(topic = %self.desk.topic, %error, "the Kafka consumer cannot be made, trying again");
-                Membership::Out { join_at: Instant::now() + REJOIN_AFTER_FATAL }
+                Membership::Out { join_at: now() + REJOIN_AFTER_FATAL }
             }
         };
     }
@@ -120,7 +120,7 @@ impl Poller {
             status.assignments_lost += 1;
             status.last_trouble = Some(ejected.to_string());
         });
-        let out = Membership::Out { join_at: Instant::now() + delay };
+        let out = Membership::Out { join_at: now() + delay };
         if let Membership::In(member) = std::mem::replace(&mut self.membership, out) {
             member.lose();
         }
@@ -151,7 +151,7 @@ impl Poller {
 
     fn close(&mut self, positions: Vec<GroupCommit>) {
         if let Membership::In(member) = std::mem::replace(&mut self.membership, Membership::Over) {
-            member.close(positions, Instant::now() + self.desk.options.close_limit);
+            member.close(positions, now() + self.desk.options.close_limit);
         }
     }
 

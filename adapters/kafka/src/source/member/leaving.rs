@@ -12,7 +12,7 @@ use rdkafka::consumer::Consumer;
 use taskbroker_domain::ports::source::{GroupCommit, SourceEvent};
 
 use super::{GroupConsumer, Happening, Member};
-use crate::source::happenings::unassign;
+use crate::{deadline::now, source::happenings::unassign};
 
 /// How much of the time for closing is kept for leaving the group after the last commit.
 const LEAVE_WITHIN: Duration = Duration::from_millis(1000);
@@ -43,7 +43,7 @@ impl Member {
         self.commit(positions);
         let all: Vec<i32> = self.partitions.keys().copied().collect();
         let commit_until = deadline.checked_sub(LEAVE_WITHIN).unwrap_or(deadline);
-        while self.commits.any_of(&all) && Instant::now() < commit_until {
+        while self.commits.any_of(&all) && now() < commit_until {
             drop(self.consumer.poll(POLL));
             self.serve_answers();
         }
@@ -73,7 +73,7 @@ impl Member {
             tracing::debug!(topic = %self.desk.topic, %error, "the consumer cannot leave in good order");
             return;
         }
-        while !self.consumer.closed() && Instant::now() < deadline {
+        while !self.consumer.closed() && now() < deadline {
             drop(self.consumer.poll(POLL));
         }
     }

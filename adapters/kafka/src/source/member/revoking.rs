@@ -7,7 +7,10 @@ use rdkafka::{TopicPartitionList, consumer::Consumer};
 use taskbroker_domain::ports::source::{Barrier, GroupCommit, SourceEvent};
 
 use super::{Ejected, Member, Phase, failed};
-use crate::source::{desk::Command, happenings::unassign};
+use crate::{
+    deadline::now,
+    source::{desk::Command, happenings::unassign},
+};
 
 /// A revocation in progress.
 pub(super) struct Revocation {
@@ -40,7 +43,7 @@ impl Member {
             let barrier = self.barrier(number);
             self.desk.inbox.tell(SourceEvent::Revoking { partitions: told, barrier });
         }
-        let step = Step::Waiting(Instant::now() + self.desk.options.barrier_limit);
+        let step = Step::Waiting(now() + self.desk.options.barrier_limit);
         let revocation = Revocation { number, list: list.clone(), partitions, step };
         if is_awaited {
             self.revocation = Some(revocation);
@@ -68,7 +71,7 @@ impl Member {
 
     /// The barrier of this revocation was released.
     pub(super) fn release(&mut self, number: u64, positions: Vec<GroupCommit>) {
-        let until = Instant::now() + self.desk.options.commit_limit;
+        let until = now() + self.desk.options.commit_limit;
         match &mut self.revocation {
             Some(revocation) if revocation.number == number => revocation.step = Step::Committing(until),
             // It gave up waiting.
@@ -100,7 +103,7 @@ impl Member {
             Step::Committing(until) => (until, "the last commit was not answered in time"),
             Step::Waiting(until) => (until, "the revocation's barrier was not released in time"),
         };
-        let is_over = Instant::now() >= until;
+        let is_over = now() >= until;
         if is_over {
             tracing::warn!(topic = %self.desk.topic, partitions = ?revocation.partitions, "{what}: letting go");
         }
