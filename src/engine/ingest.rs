@@ -37,6 +37,18 @@ pub(super) async fn run(shared: Arc<Shared>, source: Arc<dyn ActivationSource>, 
     }
 }
 
+/// Takes in what the group answered to the last commits of a source that has been closed. Returns whether there was any.
+pub(super) async fn last_answers(shared: &Shared, source: &dyn ActivationSource) -> bool {
+    let mut any = false;
+    while let Ok(event) = timeout(Duration::ZERO, source.receive(0)).await {
+        if let SourceEvent::Committed { partition, assignment, offset } = event {
+            shared.step(|ledger, now| ledger.committed(&partition, assignment, offset, now));
+            any = true;
+        }
+    }
+    any
+}
+
 fn room(shared: &Shared) -> usize {
     match shared.room() {
         Ok(room) => {

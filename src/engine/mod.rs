@@ -199,6 +199,10 @@ impl Broker {
         if let Some(source) = &self.source {
             let positions = if closed { self.shared.lock().all_final_positions() } else { Vec::new() };
             source.close(positions).await;
+            // At-most-once tasks in the store may be handed out after the next start if the group has acknowledged this.
+            if closed && ingest::last_answers(&self.shared, source.as_ref()).await {
+                committer::close(&self.shared).await;
+            }
         }
         self.shared.store.close().await;
         info!(in_flight = self.shared.lock().stats().in_flight, "closed");

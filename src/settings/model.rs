@@ -77,7 +77,7 @@ pub struct KafkaSource {
     pub offset_reset: OffsetReset,
     /// How partitions are shared out.
     pub assignment_strategy: AssignmentStrategy,
-    /// How much may be read ahead, over all partitions.
+    /// How much may be read ahead, for each partition.
     pub prefetch_bytes: NonZeroUsize,
     /// How soon positions are committed to the group; 1 to 100 ms.
     pub commit_interval: Duration,

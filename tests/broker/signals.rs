@@ -21,7 +21,7 @@ async fn stops_in_order_on(signal: &str) -> Result<()> {
     let Some(kafka) = Kafka::shared() else { return Ok(()) };
     let (setup, mut broker) = broker(&kafka, 2).await?;
     let witness = Arc::new(Witness::default());
-    produce(&kafka, &setup, &witness, &[Kind::Plain], 600).await?;
+    produce(&kafka, &setup, &witness, &[Kind::Plain, Kind::AtMostOnce], 600).await?;
     let mut crew = Crew::new(&witness, 60);
     crew.serve(&broker, 8)?;
     broker.await_partitions(2, Duration::from_secs(15)).await?;

@@ -78,7 +78,8 @@ async fn a_damaged_store_is_set_aside_and_said() -> Result<()> {
     let aside: Vec<String> = beside
         .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
         .collect::<std::io::Result<_>>()?;
-    let aside = aside.into_iter().find(|name| name.contains(".damaged-") && name.ends_with(char::is_uppercase)).unwrap();
+    let aside =
+        aside.into_iter().find(|name| name.contains(".damaged-") && name.ends_with(char::is_uppercase)).unwrap();
     assert!(said.contains("ERROR") && said.contains(&aside), "{said}");
     assert_eq!(broker.worker()?.complete_all(Duration::from_secs(3)).await?, ids, "new tasks are served");
     Ok(())

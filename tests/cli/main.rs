@@ -1,6 +1,6 @@
 //! The program as a user sees it: the real binary, its output and its exit codes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod check_config;
 mod dev;

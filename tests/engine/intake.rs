@@ -33,7 +33,7 @@ async fn an_orderly_revocation_writes_everything_first_and_commits_it() {
         world.produce(&task(id));
     }
     assert_eq!(world.next().await.id, "a");
-    let released = world.source.revoke(&[world.partition.clone()]).released().await;
+    let released = world.source.revoke(std::slice::from_ref(&world.partition)).released().await;
     assert_eq!(released.iter().map(|commit| commit.offset).collect::<Vec<_>>(), [3]);
     assert_eq!(world.rows().await.len(), 3);
     for id in ["b", "c"] {
@@ -51,11 +51,11 @@ async fn a_lost_partition_leaves_what_has_no_row_to_the_next_owner() {
     world.produce(&task("a"));
     world.produce(&task("b"));
     world.next().await;
-    world.source.lose(&[world.partition.clone()]);
+    world.source.lose(std::slice::from_ref(&world.partition));
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(world.broker.stats().totals.withdrawn, 2);
     assert_eq!(world.complete("a").await, Reported::Remembered, "it may come again");
-    world.source.assign(&[world.partition.clone()]);
+    world.source.assign(std::slice::from_ref(&world.partition));
     assert_eq!(world.next().await.id, "b", "what was reported does not come again");
     world.complete("b").await;
     world.empty().await;
@@ -72,7 +72,7 @@ async fn after_a_crash_reports_that_come_first_settle_what_is_read_again() {
     }
     let world = world.crash().await;
     assert_eq!(world.complete("a").await, Reported::Remembered);
-    world.source.assign(&[world.partition.clone()]);
+    world.source.assign(std::slice::from_ref(&world.partition));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.fetch().await, None, "held back, so that reports come first");
     assert_eq!(world.complete("b").await, Reported::Settled);
@@ -93,12 +93,12 @@ async fn an_operators_rewind_is_obeyed_once() {
     world.log.committed_up_to(&world.partition, 2).await;
     let world = world.restart().await;
     world.log.set_committed(&world.partition, Some(Committed { offset: 1, metadata: String::new() }));
-    world.source.assign(&[world.partition.clone()]);
+    world.source.assign(std::slice::from_ref(&world.partition));
     assert_eq!(world.next().await.id, "b");
     world.complete("b").await;
     world.log.committed_up_to(&world.partition, 2).await;
     let world = world.restart().await;
-    world.source.assign(&[world.partition.clone()]);
+    world.source.assign(std::slice::from_ref(&world.partition));
     world.nothing_for(Duration::from_secs(5)).await;
 }
 
@@ -131,7 +131,7 @@ async fn a_copy_of_a_retry_does_not_run_twice() {
     world.complete("a").await;
     world.empty().await;
     let world = world.restart().await;
-    world.source.assign(&[world.partition.clone()]);
+    world.source.assign(std::slice::from_ref(&world.partition));
     world.produce_marked(&task("a"));
     world.nothing_for(Duration::from_secs(5)).await;
     world.log.committed_up_to(&world.partition, 2).await;

@@ -1,5 +1,5 @@
 //! The whole engine on in-memory adapters, in simulated time: no sleeping, no Kafka, no disk.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests")]
 
 mod intake;
 mod life_cycle;

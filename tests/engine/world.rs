@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Tokio's clock, which tests stop and which moves on when everybody sleeps.
-pub struct SimulatedClock(Instant);
+pub(crate) struct SimulatedClock(Instant);
 
 /// 2026-01-01T00:00:00Z.
-pub const START_MS: i64 = 1_767_225_600_000;
+pub(crate) const START_MS: i64 = 1_767_225_600_000;
 
 impl Clock for SimulatedClock {
     fn now(&self) -> Now {
@@ -37,19 +37,19 @@ impl Clock for SimulatedClock {
     }
 }
 
-pub struct World {
-    pub log: MemoryLog,
-    pub source: MemorySource,
-    pub store: MemoryStore,
-    pub outbox: MemoryOutbox,
-    pub partition: Arc<PartitionId>,
-    pub options: Options,
-    pub broker: Broker,
-    pub workers: Arc<dyn TaskService>,
+pub(crate) struct World {
+    pub(crate) log: MemoryLog,
+    pub(crate) source: MemorySource,
+    pub(crate) store: MemoryStore,
+    pub(crate) outbox: MemoryOutbox,
+    pub(crate) partition: Arc<PartitionId>,
+    pub(crate) options: Options,
+    pub(crate) broker: Broker,
+    pub(crate) workers: Arc<dyn TaskService>,
     clock: Arc<SimulatedClock>,
 }
 
-pub fn partition(number: i32) -> Arc<PartitionId> {
+pub(crate) fn partition(number: i32) -> Arc<PartitionId> {
     Arc::new(PartitionId {
         topic: "taskworker".into(),
         topic_id: TopicId([7; 16]),
@@ -58,7 +58,7 @@ pub fn partition(number: i32) -> Arc<PartitionId> {
     })
 }
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     let mut options = Options::default();
     options.policy.offset_reset = taskbroker_domain::positions::OffsetReset::Earliest;
     options
@@ -66,13 +66,13 @@ pub fn options() -> Options {
 
 impl World {
     /// A broker that reads partition 0.
-    pub async fn new(options: Options) -> Self {
+    pub(crate) async fn new(options: Options) -> Self {
         let world = Self::unassigned(options).await;
-        world.source.assign(&[world.partition.clone()]);
+        world.source.assign(std::slice::from_ref(&world.partition));
         world
     }
 
-    pub async fn unassigned(options: Options) -> Self {
+    pub(crate) async fn unassigned(options: Options) -> Self {
         let (log, store, outbox) = (MemoryLog::new(), MemoryStore::new(Uuid::from_u128(1)), MemoryOutbox::default());
         let clock = Arc::new(SimulatedClock(Instant::now()));
         Self::start(log, store, outbox, options, clock).await
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// Another life of the broker on the same store, log and outbox; the present one is dropped as it is.
-    pub async fn crash(self) -> Self {
+    pub(crate) async fn crash(self) -> Self {
         let Self { log, source, store, outbox, partition, options, broker, clock, .. } = self;
         source.lose(&[partition]);
         drop(broker);
@@ -107,29 +107,29 @@ impl World {
     }
 
     /// Stops in good order and starts again.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Self { log, store, outbox, options, broker, clock, .. } = self;
         broker.shut_down(Duration::from_secs(5)).await;
         Self::start(log, store, outbox, options, clock).await
     }
 
-    pub fn produce(&self, activation: &pb::TaskActivation) -> i64 {
+    pub(crate) fn produce(&self, activation: &pb::TaskActivation) -> i64 {
         self.log.append(&self.partition, activation.encode_to_vec())
     }
 
-    pub fn produce_marked(&self, activation: &pb::TaskActivation) -> i64 {
+    pub(crate) fn produce_marked(&self, activation: &pb::TaskActivation) -> i64 {
         let headers = vec![(MARK_HEADER.to_owned(), Bytes::from_static(b"retry"))];
         let payload = activation.encode_to_vec().into();
         self.log.append_record(&self.partition, Record { payload, headers, ..Record::default() })
     }
 
-    pub async fn fetch(&self) -> Option<pb::TaskActivation> {
+    pub(crate) async fn fetch(&self) -> Option<pb::TaskActivation> {
         let offer = self.workers.fetch(Wanted::Application("app".into())).await.unwrap();
         offer.map(|offer| pb::TaskActivation::decode(Offer::sent(offer)).unwrap())
     }
 
     /// Polls until there is a task.
-    pub async fn next(&self) -> pb::TaskActivation {
+    pub(crate) async fn next(&self) -> pb::TaskActivation {
         for _ in 0..100_000 {
             if let Some(task) = self.fetch().await {
                 return task;
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// No task comes for this long.
-    pub async fn nothing_for(&self, time: Duration) {
+    pub(crate) async fn nothing_for(&self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
             let task = self.fetch().await;
@@ -149,24 +149,24 @@ impl World {
         }
     }
 
-    pub async fn report(&self, id: &str, verdict: Verdict) -> Result<Reported, Unavailable> {
+    pub(crate) async fn report(&self, id: &str, verdict: Verdict) -> Result<Reported, Unavailable> {
         self.workers.report(Report { id: ActivationId::new(id), verdict }).await
     }
 
-    pub async fn complete(&self, id: &str) -> Reported {
+    pub(crate) async fn complete(&self, id: &str) -> Reported {
         self.report(id, Verdict::Complete).await.unwrap()
     }
 
-    pub async fn retry(&self, id: &str) -> Reported {
+    pub(crate) async fn retry(&self, id: &str) -> Reported {
         self.report(id, Verdict::Retry(RetryWish { max_attempts: Some(3), delay_s: None })).await.unwrap()
     }
 
-    pub async fn rows(&self) -> Vec<Row> {
+    pub(crate) async fn rows(&self) -> Vec<Row> {
         self.store.rows(None, 100_000).await.unwrap()
     }
 
     /// Waits until everything that came in has left, and checks that nothing was lost or made up.
-    pub async fn empty(&self) {
+    pub(crate) async fn empty(&self) {
         for _ in 0..100_000 {
             if self.broker.stats().in_flight == 0 {
                 return self.balanced();
@@ -176,21 +176,21 @@ impl World {
         panic!("still here: {:?}", self.broker.stats());
     }
 
-    pub fn balanced(&self) {
+    pub(crate) fn balanced(&self) {
         assert_eq!(self.broker.stats().imbalance, 0, "{:?}", self.broker.stats());
     }
 
-    pub async fn delivered(&self, count: usize) -> Vec<Message> {
+    pub(crate) async fn delivered(&self, count: usize) -> Vec<Message> {
         self.outbox.delivered(count).await;
         self.outbox.messages()
     }
 
-    pub fn now_s(&self) -> i64 {
+    pub(crate) fn now_s(&self) -> i64 {
         self.clock.now().wall.as_millis() / 1000
     }
 }
 
-pub fn task(id: &str) -> pb::TaskActivation {
+pub(crate) fn task(id: &str) -> pb::TaskActivation {
     pb::TaskActivation {
         id: id.into(),
         application: Some("app".into()),
@@ -204,12 +204,12 @@ pub fn task(id: &str) -> pb::TaskActivation {
     }
 }
 
-pub fn dead_letter(mut task: pb::TaskActivation) -> pb::TaskActivation {
+pub(crate) fn dead_letter(mut task: pb::TaskActivation) -> pb::TaskActivation {
     task.retry_state.get_or_insert_default().on_attempts_exceeded = pb::OnAttemptsExceeded::Deadletter.into();
     task
 }
 
-pub fn at_most_once(mut task: pb::TaskActivation) -> pb::TaskActivation {
+pub(crate) fn at_most_once(mut task: pb::TaskActivation) -> pb::TaskActivation {
     task.retry_state.get_or_insert_default().at_most_once = Some(true);
     task
 }
