@@ -39,7 +39,7 @@ pub(super) enum Phase {
 /// The display: no more lines than `height`, none longer than `width` characters. Where there is little room, warnings
 /// push aside what stands above them.
 pub(super) fn picture(moment: &Moment, facts: &[(String, String)], width: usize, height: usize) -> Vec<String> {
-    let mut lines = vec![title(moment), String::new()];
+    let mut lines = vec![title(moment)];
     lines.extend(facts.iter().map(|(name, value)| format!("{name:<8}{value}")));
     lines.push(String::new());
     lines.extend(flow(moment));

@@ -94,6 +94,7 @@ impl Running {
 
     /// Waits for the end, which must come within this time. Returns the exit code, and what it still printed.
     #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
     pub(crate) fn end_within(mut self, limit: Duration) -> (Option<i32>, Vec<String>) {
         let began = Instant::now();
         let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();

@@ -40,7 +40,7 @@ def killed(make_broker: MakeBroker, make_worker: MakeWorker) -> tuple[Broker, Ef
     return broker.start(), effects
 
 
-def test_an_orderly_restart_of_worker_and_broker_repeats_nothing(
+def test_an_orderly_restart_of_worker_and_broker_repeats_nothing_reported(
     kafka: Kafka, effects: Effects, make_broker: MakeBroker, make_worker: MakeWorker
 ) -> None:
     broker = make_broker()
@@ -48,13 +48,17 @@ def test_an_orderly_restart_of_worker_and_broker_repeats_nothing(
         tasks.work_briefly.delay(effects.key, number)
     worker = make_worker(broker, concurrency=CHILDREN)
     await_a_third(effects)
-    worker.stop()  # What it fetched and did not begin is handed out again when its lease has ended.
+    # What it fetched and did not begin is handed out again when its lease has ended; so is what it ran without telling: the
+    # client may keep a result for itself when its threads are stuck.
+    worker.stop()
+    begun, reported = len(effects.runs()), broker.gauge("taskbroker_reports_total", verdict="complete")
+    assert begun < TASKS, "the worker ended too late to matter"
+    assert begun - reported <= CHILDREN
     assert broker.stop() == 0
-    assert len(effects.runs()) < TASKS, "they ended too late to matter"
     broker.start()
     make_worker(broker, concurrency=CHILDREN)
     await_all(broker, kafka, effects)
-    assert len(effects.runs()) == TASKS
+    assert len(effects.runs()) <= TASKS + (begun - reported)
     assert broker.stop() == 0
 
 

@@ -1,5 +1,6 @@
 //! Measures the store: `cargo run -p taskbroker-sqlite --example measure -- DIRECTORY [ROWS]`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for developers")]
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 
 use std::{path::PathBuf, time::Instant};
 
