@@ -35,8 +35,10 @@ unit-test: ## run the tests inside the crates
 integration-test: ## run the tests that go through ports, processes and Kafka
 	$(CARGO) test --locked --workspace --test '*'
 
-# The binary is built before and named to the tests; they start it, and Kafka, themselves.
-python-test: build ## run the end-to-end tests with the real Python client
+# The binary is built as for the other tests, so that nothing is built twice, and named to the tests; they start it, and
+# Kafka, themselves.
+python-test: ## run the end-to-end tests with the real Python client
+	$(CARGO) test --locked --workspace --no-run
 	if [ -f $(REQUIREMENTS) ]; then \
 	  $(MAKE) --no-print-directory $(VENV)/ready && \
 	  TASKBROKER_TEST_BINARY="$(TARGET_DIR)/debug/taskbroker" $(VENV)/bin/python -m pytest tests/python $(PYTEST_FLAGS); \
