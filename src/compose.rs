@@ -32,7 +32,7 @@ use crate::{
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// What of the time for stopping the gRPC calls under way may take.
-const DRAIN_SHARE: u32 = 3;
+const DRAIN_SHARE: u32 = 4;
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -103,18 +103,18 @@ impl Daemon {
 
     /// Stops in order: intake, handing out, reports under way, the last commit, the group, the store. Bounded in time.
     pub async fn stop(self) {
-        let drain = self.shutdown_timeout / DRAIN_SHARE;
+        let sixteenth = self.shutdown_timeout / 16;
         self.health.set_ready(Condition::bad("the broker is stopping"));
         self.broker.stop_intake();
         self.stop_serving.cancel();
         if let Some(grpc) = self.grpc {
-            finished(grpc, drain + Duration::from_millis(500), "gRPC").await;
+            finished(grpc, sixteenth * 5, "gRPC").await;
         }
-        self.broker.shut_down(self.shutdown_timeout.saturating_sub(drain + Duration::from_secs(1))).await;
-        self.outbox.close(Duration::from_millis(500)).await;
+        self.broker.shut_down(sixteenth * 8).await;
+        self.outbox.close(sixteenth).await;
         self.stop_http.cancel();
         if let Some(http) = self.http {
-            finished(http, Duration::from_millis(500), "HTTP").await;
+            finished(http, sixteenth, "HTTP").await;
         }
     }
 }

@@ -68,7 +68,13 @@ async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
     }
     let metrics = Metrics::install(env!("CARGO_PKG_VERSION"))?;
     let mut signals = Signals::new()?;
-    let daemon = Daemon::start(&loaded.settings, compose::clock(), metrics).await?;
+    let daemon = tokio::select! {
+        daemon = Daemon::start(&loaded.settings, compose::clock(), metrics) => daemon?,
+        name = signals.next() => {
+            info!(signal = name, "stopped while starting; nothing had been taken in");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let failed = tokio::select! {
         () = daemon.broker.failed() => true,
         name = signals.next() => {

@@ -126,20 +126,41 @@ impl Broker {
     fn spawn_loops(&self) {
         let (shared, intake) = (&self.shared, &self.intake);
         let failed = self.failed.clone();
-        let committer = committer::run(shared.clone(), self.journal.clone());
+        let committer = tokio::spawn(committer::run(shared.clone(), self.journal.clone()));
         self.loops.spawn(async move {
-            if let Err(error) = committer.await {
-                error!(%error, "the store failed; the broker stops, so that nothing is answered that is not durable");
+            match committer.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    error!(%error, "the store failed; the broker stops, so that nothing is answered that is not durable");
+                    failed.cancel();
+                }
+                Err(panic) => {
+                    error!(%panic, "the committer ended by itself; the broker stops");
+                    failed.cancel();
+                }
+            }
+        });
+        self.supervise("timekeeper", &self.journal, timekeeper::run(shared.clone(), self.journal.clone()));
+        self.supervise("payloads", intake, payloads::run(shared.clone(), intake.clone()));
+        self.supervise("publisher", intake, publisher::run(shared.clone(), intake.clone()));
+        self.supervise("meters", &self.journal, meters::run(shared.clone(), self.journal.clone()));
+        if let Some(source) = &self.source {
+            self.supervise("ingest", intake, ingest::run(shared.clone(), source.clone(), intake.clone()));
+        }
+    }
+
+    /// Runs a loop. One that ends before it was told to (it panicked) stops the broker: half a broker looks healthy and
+    /// stands still.
+    fn supervise(&self, name: &'static str, stop: &CancellationToken, run: impl Future<Output = ()> + Send + 'static) {
+        let (failed, stop) = (self.failed.clone(), stop.clone());
+        let running = tokio::spawn(run);
+        self.loops.spawn(async move {
+            let ended = running.await;
+            if !stop.is_cancelled() {
+                error!(name, ?ended, "a loop of the broker ended by itself; the broker stops");
                 failed.cancel();
             }
         });
-        self.loops.spawn(timekeeper::run(shared.clone(), self.journal.clone()));
-        self.loops.spawn(payloads::run(shared.clone(), intake.clone()));
-        self.loops.spawn(publisher::run(shared.clone(), intake.clone()));
-        self.loops.spawn(meters::run(shared.clone(), self.journal.clone()));
-        if let Some(source) = &self.source {
-            self.loops.spawn(ingest::run(shared.clone(), source.clone(), intake.clone()));
-        }
     }
 
     /// What workers talk to.

@@ -26,6 +26,8 @@ use super::shared::Shared;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait: within it, publishing resumes once Kafka answers again.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How long an orderly stop waits for what is on its way.
+const FINISH_WITHIN: Duration = Duration::from_millis(1500);
 /// How many entries are taken from the ledger at once.
 const TAKE_MAX: usize = 256;
 
@@ -34,12 +36,17 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut lanes = Lanes::default();
     loop {
         lanes.take(&shared);
-        lanes.send(&shared);
+        lanes.send(&shared, &stop);
         tokio::select! {
             () = shared.outgoing.notified() => {}
             Some(done) = lanes.under_way.join_next() => lanes.sent(done.ok()),
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         }
+    }
+    // What is on its way may arrive: whoever waits for the answer need not send it again after the next start.
+    let finish = async { while lanes.under_way.join_next().await.is_some() {} };
+    if tokio::time::timeout(FINISH_WITHIN, finish).await.is_err() {
+        warn!("messages under way were not acknowledged in time; they are sent again after the next start");
     }
 }
 
@@ -65,15 +72,15 @@ impl Lanes {
         }
     }
 
-    fn send(&mut self, shared: &Arc<Shared>) {
+    fn send(&mut self, shared: &Arc<Shared>, stop: &CancellationToken) {
         for (destination, waiting) in &mut self.waiting {
             let busy = self.busy.entry(*destination).or_default();
             while *busy < shared.options.publish_concurrency {
                 let Some(outgoing) = waiting.pop_front() else { break };
                 *busy += 1;
-                let (shared, destination) = (shared.clone(), *destination);
+                let (shared, stop, destination) = (shared.clone(), stop.clone(), *destination);
                 self.under_way.spawn(async move {
-                    publish(&shared, outgoing).await;
+                    publish(&shared, outgoing, &stop).await;
                     destination
                 });
             }
@@ -94,7 +101,7 @@ fn destination(kind: &OutgoingKind) -> Destination {
     }
 }
 
-async fn publish(shared: &Shared, outgoing: Outgoing) {
+async fn publish(shared: &Shared, outgoing: Outgoing, stop: &CancellationToken) {
     let handle = outgoing.handle;
     let Some(message) = compose(shared, &outgoing).await else { return };
     let mut backoff = BACKOFF_MIN;
@@ -113,12 +120,14 @@ async fn publish(shared: &Shared, outgoing: Outgoing) {
                 debug!(id = %outgoing.id, reason, "not published yet");
                 warn!(destination = ?message.destination, "a message was not published; it is sent again");
                 shared.meters.publish_retries.increment(1);
-                if !shared.step(|ledger, now| ledger.publish_failed(handle, now)) {
+                if !shared.step(|ledger, now| ledger.publish_failed(handle, now)) || stop.is_cancelled() {
                     return;
                 }
             }
         }
-        tokio::time::sleep(backoff).await;
+        if stop.run_until_cancelled(tokio::time::sleep(backoff)).await.is_none() {
+            return;
+        }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

@@ -78,7 +78,7 @@ impl Service {
             tokio::pin!(read);
             read.as_mut().enable();
             {
-                let ledger = self.shared.lock();
+                let mut ledger = self.shared.lock();
                 if let Some(payload) = ledger.payload(claimed.handle) {
                     return Some(payload);
                 }

@@ -227,3 +227,62 @@ async fn what_comes_faster_than_it_is_written_waits_outside() {
     assert_eq!(world.broker.stats().in_flight, 1000);
     world.balanced();
 }
+
+fn heavy(id: &str) -> taskbroker_proto::pb::TaskActivation {
+    let mut task = task(id);
+    task.parameters_bytes = vec![b'x'; 100_000].into();
+    task
+}
+
+/// 16 MiB of unwritten payloads are allowed beside a memory of nearly nothing: 160 of the heavy ones.
+fn little_memory() -> taskbroker::engine::Options {
+    let mut options = options();
+    options.policy.payload_memory_bytes = 1;
+    options
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_workers_have_takes_no_memory_from_what_waits() {
+    let world = World::new(little_memory()).await;
+    for id in 0..500 {
+        world.produce(&heavy(&id.to_string()));
+    }
+    for _ in 0..500 {
+        assert_eq!(world.next().await.parameters_bytes.len(), 100_000);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.broker.stats().depths.processing, 500);
+    assert!(world.broker.stats().resident_bytes < 1_000_000, "{}", world.broker.stats().resident_bytes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_cluster_that_is_away_takes_no_memory_from_what_waits() {
+    let world = World::new(little_memory()).await;
+    world.outbox.usually(taskbroker_memory::Outcome::Unavailable);
+    for id in 0..500 {
+        world.produce(&dead_letter(heavy(&id.to_string())));
+        let id = world.next().await.id;
+        world.report(&id, taskbroker_domain::ports::service::Verdict::Failure).await.unwrap();
+    }
+    world.log.append(&world.partition, vec![0xff; 100_000]);
+    world.produce(&task("last"));
+    assert_eq!(world.next().await.id, "last");
+    assert_eq!(world.broker.stats().depths.failed, 501);
+    world.outbox.usually(taskbroker_memory::Outcome::Delivered);
+    assert!(world.delivered(501).await.iter().all(|message| message.payload.len() >= 100_000), "read back whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_was_added_is_read_from_its_start_also_with_latest() {
+    let mut options = options();
+    options.policy.offset_reset = taskbroker_domain::positions::OffsetReset::Latest;
+    let world = World::unassigned(options).await;
+    world.produce(&task("before"));
+    world.source.assign(&[partition(0), partition(1)]);
+    world.nothing_for(Duration::from_secs(1)).await;
+    world.log.append(&partition(2), prost::Message::encode_to_vec(&task("added")));
+    world.source.assign(&[partition(2)]);
+    assert_eq!(world.next().await.id, "added");
+    world.complete("added").await;
+    world.empty().await;
+}

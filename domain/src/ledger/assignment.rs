@@ -11,10 +11,10 @@ use crate::{
     activation::{Origin, PartitionId, Slot},
     lifecycle::State,
     ports::{
-        source::Assigned,
+        source::{Assigned, AssignmentId},
         store::{FailureCause, StoredState},
     },
-    positions::{self, Because, CommittedBy, GroupPosition, Known, NoStart, Plan, Tracker},
+    positions::{self, Because, CommittedBy, GroupPosition, Known, NoStart, Plan, SPAN_MAX, Tracker},
     time::Now,
 };
 
@@ -34,6 +34,7 @@ impl Ledger {
             let tracker = Tracker::restore(position.watermark, position.leader_epoch, &position.settled);
             let mut partition = Partition::new(position.partition.clone(), tracker, self.partitions.store);
             partition.acknowledged = position.acknowledged;
+            partition.first_assignment = AssignmentId::default();
             partition.read_limit = position.read_limit;
             partition.confirmed_read_limit = position.read_limit;
             partition.awaited_until = Some(awaited);
@@ -51,7 +52,9 @@ impl Ledger {
     pub fn assign(&mut self, assigned: &Assigned, now: Now) -> Result<StartDecision, NoStart> {
         self.end_earlier_assignment(assigned, now);
         let predecessors = self.partitions.predecessors(&assigned.partition);
-        let known = self.known(assigned, !predecessors.is_empty());
+        let unread =
+            !predecessors.is_empty() || self.partitions.has_older_sibling(&assigned.partition, assigned.assignment);
+        let known = self.known(assigned, unread);
         let mut plan = positions::plan(known)?;
         for slot in predecessors {
             self.log_gone(slot, now);
@@ -117,6 +120,7 @@ impl Ledger {
             partition.outstanding = false;
         }
         partition.assignment = assigned.assignment;
+        partition.first_assignment = partition.first_assignment.min(assigned.assignment);
         partition.committed = known.committed.map(|committed| committed.offset);
         partition.awaited_until = None;
         partition.log_end = assigned.log_end;
@@ -143,9 +147,11 @@ impl Ledger {
         partition.tracker.void_from(at);
         partition.acknowledged = partition.acknowledged.min(at);
         partition.catch_up_to = i64::MIN;
-        for offset in rows {
+        // A row far above need not be remembered by its offset: while it is here, its id keeps its copy out.
+        for offset in rows.into_iter().filter(|offset| *offset < at.saturating_add(SPAN_MAX)) {
             partition.tracker.write(offset);
         }
+        self.forget_origins(slot, |origin, _| origin.offset >= at.saturating_add(SPAN_MAX));
         self.position_changed(slot, now);
     }
 

@@ -36,6 +36,8 @@ pub struct Claimed {
 
 /// How many payloads are read back beside the one that a claim waits for.
 const READ_AHEAD: usize = 255;
+/// How many bytes they may have together.
+const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 
 impl Ledger {
     /// Claims the oldest task that fits.
@@ -73,6 +75,7 @@ impl Ledger {
         let entry = self.entry(handle)?;
         let (payload, waited) = (entry.payload.clone(), now.wall.since(entry.received_at));
         self.want(handle);
+        self.release_payload(handle);
         Some(Claimed { handle, lease, payload, waited, ticket })
     }
 
@@ -97,9 +100,11 @@ impl Ledger {
         }
     }
 
-    /// The payload of a claimed task, if it is in memory.
-    pub fn payload(&self, handle: Handle) -> Option<Bytes> {
-        self.entry(handle)?.payload.clone()
+    /// The payload of a claimed task, if it is in memory; it need not stay there.
+    pub fn payload(&mut self, handle: Handle) -> Option<Bytes> {
+        let payload = self.entry(handle)?.payload.clone();
+        self.release_payload(handle);
+        payload
     }
 
     /// Whether this claim still stands.
@@ -113,9 +118,13 @@ impl Ledger {
         let waiting: Vec<Handle> = self.wanted.drain(..).collect();
         let groups: BTreeSet<u32> =
             waiting.iter().filter_map(|handle| self.entry(*handle)).map(|entry| entry.group).collect();
+        let mut ahead = READ_AHEAD_BYTES;
         for group in groups {
             let upcoming: Vec<Handle> = self.groups.upcoming(group, READ_AHEAD).collect();
             for handle in upcoming {
+                let bytes = self.entry(handle).filter(|entry| entry.payload.is_none()).map_or(0, |e| e.payload_bytes);
+                let Some(left) = ahead.checked_sub(u64::from(bytes)) else { break };
+                ahead = left;
                 self.want(handle);
             }
         }

@@ -47,8 +47,11 @@ impl Ledger {
             partition.outstanding = false;
             partition.committed = Some(offset);
         }
-        if let Phase::Committing { at } = partition.phase {
-            partition.phase = Phase::Starting { at };
+        match partition.phase {
+            Phase::Committing { at } if at == offset => partition.phase = Phase::Starting { at },
+            // The answer to a commit from before this start: the start's own is still to be sent, and this one says nothing.
+            Phase::Journalling { .. } | Phase::Committing { .. } => return,
+            Phase::Absent | Phase::Starting { .. } | Phase::Reading => {}
         }
         if offset > partition.acknowledged {
             partition.acknowledged = offset;

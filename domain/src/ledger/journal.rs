@@ -222,14 +222,24 @@ impl Ledger {
     fn stored(&mut self, handle: Handle) {
         let Some(entry) = self.entry_mut(handle) else { return };
         entry.flags.stored = true;
-        if entry.flags.evict && !entry.flags.wanted && matches!(entry.state, State::Pending { .. }) {
-            let bytes = entry.payload.take().map_or(0, |payload| payload.len() as u64);
-            self.resident_bytes = self.resident_bytes.saturating_sub(bytes);
+        if entry.flags.evict || !matches!(entry.state, State::Pending { .. }) {
+            self.release_payload(handle);
         }
+    }
+
+    /// Drops a payload from memory that can be read back: a worker has it, or it only waits to be published. Memory is for
+    /// those that wait for a worker.
+    pub(super) fn release_payload(&mut self, handle: Handle) {
+        let Some(entry) = self.entry_mut(handle).filter(|entry| entry.flags.stored && !entry.flags.wanted) else {
+            return;
+        };
+        let bytes = entry.payload.take().map_or(0, |payload| payload.len() as u64);
+        self.resident_bytes = self.resident_bytes.saturating_sub(bytes);
     }
 
     fn publish_if_waiting(&mut self, handle: Handle) {
         if self.entry(handle).is_some_and(|entry| publishes_next(&entry.state)) {
+            self.release_payload(handle);
             self.outgoing.push_back(handle);
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Partition {
     pub(super) tracker: Tracker,
     pub(super) phase: Phase,
     pub(super) assignment: AssignmentId,
+    /// The assignment in which it was first seen; those of an earlier life count as the zeroth.
+    pub(super) first_assignment: AssignmentId,
     /// Its assignment ended in good order: answers to the last group commit in it count.
     pub(super) released: bool,
     pub(super) metadata: Arc<str>,
@@ -263,6 +265,18 @@ impl Partitions {
         self.slots.iter().filter(|(_, partition)| gone(&partition.id)).map(|(slot, _)| *slot).collect()
     }
 
+    /// Another partition of the same log was read in an earlier assignment: one of which nobody knows a position was added
+    /// since, and no record of it was seen.
+    pub(super) fn has_older_sibling(&self, id: &PartitionId, assignment: AssignmentId) -> bool {
+        let sibling = |other: &PartitionId| {
+            other.topic == id.topic
+                && other.group == id.group
+                && other.topic_id == id.topic_id
+                && other.partition != id.partition
+        };
+        self.slots.values().any(|partition| sibling(&partition.id) && partition.first_assignment < assignment)
+    }
+
     pub(super) fn committed_by(&self, committed: &Committed, topic_id: TopicId) -> Option<CommittedBy> {
         let Some(mark) = committed.metadata.strip_prefix(COMMIT_MARK) else { return Some(CommittedBy::Somebody) };
         let (store, topic) = mark.split_once(':').unwrap_or((mark, ""));
@@ -286,6 +300,7 @@ impl Partition {
             tracker,
             phase: Phase::Absent,
             assignment: AssignmentId::default(),
+            first_assignment: AssignmentId(u64::MAX),
             released: false,
             dirty: false,
             flush: false,

@@ -199,7 +199,7 @@ impl Broker {
     pub(crate) fn claim(&mut self, now: Now) -> Option<(ActivationId, bool)> {
         let claimed: Claimed = self.ledger.claim(&Wanted::Any, now)?;
         self.read_payloads(now);
-        let payload = self.ledger.payload(claimed.handle)?;
+        let payload = claimed.payload.or_else(|| self.ledger.payload(claimed.handle))?;
         let id = ActivationId::new(String::from_utf8(payload.to_vec()).unwrap());
         self.claims.insert(id.clone(), (claimed.handle, claimed.lease));
         let leaves = match claimed.ticket {
