@@ -81,7 +81,11 @@ async fn a_topic_created_anew_under_a_running_broker_is_read_from_its_start() ->
     }
     let beyond = worker.complete_all(QUIET).await?;
     assert!(beyond.iter().all(|id| new[10..].contains(id)), "{beyond:?}");
-    assert!(old[5..].iter().chain(&new[..10]).all(|id| came.get(id) == Some(&1)), "{came:?}");
+    assert!(
+        old[5..].iter().chain(&new[..10]).all(|id| came.get(id) == Some(&1)),
+        "{came:?}\n{}",
+        broker.log().tail(60)
+    );
     assert!(new[10..].iter().all(|id| came.contains_key(id)), "{came:?}");
     kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
     assert_empty(&broker, WITHIN).await
