@@ -10,9 +10,7 @@ use taskbroker_support::{
 
 use super::{crew::assert_empty, produce, setup, tasks};
 
-/// A client that asked for the topic in the moment when it was gone may wait for its metadata for 30 s
-/// (`topic.metadata.propagation.max.ms`).
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// Deletes the topic and creates it again, as long as it was before.
