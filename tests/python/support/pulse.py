@@ -11,15 +11,17 @@ class Pulse:
 
     def __init__(self, beat: Callable[[], None]) -> None:
         self._beat = beat
+        self.beats = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
+            self.beats += 1
             self._beat()
 
     def stop(self) -> None:
-        """Returns when the last one is produced."""
+        """Returns when the last one is on its way to Kafka, and `beats` says how many there are."""
         self._stop.set()
         self._thread.join()
