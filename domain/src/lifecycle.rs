@@ -8,6 +8,7 @@
 //!    | '------------------'  |  failed | leases exhausted | at-most-once worker lost
 //!    |    lease lost         '--------------> Failed --(dead-lettered)--> Done(DeadLettered)
 //!    '-----------------------'                  '--- or Done(Discarded) at once
+//!  Processing --(accepted: the offer is over, its lease begins anew)----> Processing
 //!  Pending | Retry | Failed --(late complete, nothing published yet)----> Done(Completed)
 //!  Pending --(expired)--------------------------------------------------> Done(Expired)
 //! ```
@@ -88,6 +89,8 @@ pub enum Outcome {
 pub enum Event {
     /// A worker gets it.
     Claim(Lease),
+    /// The worker that it was offered to has it, or may have it: its lease begins anew.
+    Accepted(Lease),
     /// The claim is undone: it certainly did not reach the worker.
     PutBack,
     /// Its lease ended without a report.
@@ -172,13 +175,14 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::Complete => Ok(State::Done(Outcome::Completed)),
             E::Expire => Ok(State::Done(Outcome::Expired)),
             E::GiveUp(cause) => Ok(failed(cause, by)),
-            E::PutBack | E::LeaseEnd | E::Failure | E::Retry(_) => Err(Refusal::IsPending),
+            E::Accepted(_) | E::PutBack | E::LeaseEnd | E::Failure | E::Retry(_) => Err(Refusal::IsPending),
             E::PublishBegins | E::Published | E::PublishFailed | E::PublishRefused(_) => Err(Refusal::IsPending),
         },
         State::Processing(_) => match event {
             E::Complete => Ok(State::Done(Outcome::Completed)),
             E::Failure => Ok(failed(FailureCause::Reported, by)),
             E::Retry(wish) => Ok(State::Retry { wish, publication: Publication::Waiting }),
+            E::Accepted(lease) => Ok(State::Processing(lease)),
             E::PutBack => Ok(State::Pending { ready_at: by.now }),
             E::GiveUp(cause) => Ok(failed(cause, by)),
             E::LeaseEnd => Ok(lease_lost(by).state),
@@ -228,7 +232,8 @@ fn failed(cause: FailureCause, by: Circumstances) -> State {
             let publication = Publication::Parked("its payload cannot be read back from the store".into());
             State::Failed { cause, publication }
         }
-        (OnFailure::DeadLetter, _) | (OnFailure::Discard, FailureCause::Undecodable(_)) => {
+        (OnFailure::DeadLetter, _)
+        | (OnFailure::Discard, FailureCause::Undecodable(_) | FailureCause::Undeliverable(_)) => {
             State::Failed { cause, publication: Publication::Waiting }
         }
         (OnFailure::Discard, _) => State::Done(Outcome::Discarded),
