@@ -3,12 +3,15 @@
 //! ```text
 //!  source ──▶ ingest ──┐                ┌──▶ committer ──▶ store
 //!  workers ─▶ service ─┼──▶ Ledger ─────┼──▶ publisher ──▶ outbox
+//!                      │                ├──▶ dispatch ───▶ workers (push delivery)
 //!  clock ───▶ timekeeper                └──▶ payloads  ◀── store
 //! ```
 //!
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
+mod claims;
 mod committer;
+mod dispatch;
 mod durable;
 mod health;
 mod ingest;
@@ -37,6 +40,7 @@ use taskbroker_domain::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
+pub use self::dispatch::DispatchOptions;
 pub use self::health::{Health, Trouble};
 use self::shared::Shared;
 
