@@ -1,6 +1,7 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
 pub mod playground;
+mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use taskbroker_domain::{
     ports::{clock::Clock, outbox::Outbox, source::ActivationSource, store::ActivationStore},
     positions,
 };
-use taskbroker_grpc::{GrpcOptions, GrpcServer};
+use taskbroker_grpc::GrpcServer;
 use taskbroker_kafka::{
     ClusterOptions, GroupProtocol, KafkaOutbox, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions,
 };
@@ -24,15 +25,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use self::workers::Push;
 use crate::{
     engine::{Broker, Options, Ports},
-    settings::{AssignmentStrategy, DeliveryMode, KafkaCluster, OffsetReset, Settings, StoreAdapter},
+    settings::{AssignmentStrategy, KafkaCluster, OffsetReset, Settings, StoreAdapter},
 };
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// What of the time for stopping the gRPC calls under way may take.
-const DRAIN_SHARE: u32 = 4;
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -67,6 +67,7 @@ impl Daemon {
     ) -> Result<Self> {
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
+        let push = Push::new(settings)?;
         let health = HealthState::new();
         let stop_http = CancellationToken::new();
         let http_addr = http.as_ref().map(HttpServer::local_addr);
@@ -83,6 +84,10 @@ impl Daemon {
             clock,
         };
         let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
+
+        if let Some(push) = push {
+            push.begin(&broker);
+        }
 
         let stop_serving = CancellationToken::new();
         watch_health(&broker, health.clone(), stop_serving.clone());
@@ -127,14 +132,10 @@ async fn finished(task: JoinHandle<()>, limit: Duration, what: &str) {
 }
 
 async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
-    let Some(address) = settings.grpc_listen else { return Ok(None) };
-    let options = GrpcOptions {
-        host: address.ip().to_string(),
-        port: address.port(),
-        drain_time_max: settings.shutdown_timeout / DRAIN_SHARE,
-        ..GrpcOptions::default()
-    };
-    Ok(Some(GrpcServer::bind(options).await?))
+    match workers::grpc_options(settings) {
+        Some(options) => Ok(Some(GrpcServer::bind(options).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
@@ -231,9 +232,6 @@ fn unwired(settings: &Settings) -> Result<()> {
     let kafka = &settings.kafka;
     let one_cluster = kafka.outbox.retry.cluster.address == kafka.outbox.dead_letter.cluster.address;
     let refused = [
-        (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
-        (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
-        (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
         (settings.rules.is_some(), "runtime_config_path"),
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
