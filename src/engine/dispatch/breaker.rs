@@ -33,13 +33,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// `None`: it says nothing of the worker, but of the task.
-    pub(super) fn of(refused: &Refused) -> Option<Self> {
+    pub(super) fn of(refused: &Refused) -> Self {
         match refused {
-            Refused::Unreachable(_) => Some(Self::Unreachable),
-            Refused::Declined(_) => Some(Self::Failing),
-            Refused::Busy(_) => Some(Self::Busy),
-            Refused::TooLarge(_) => None,
+            Refused::Unreachable(_) => Self::Unreachable,
+            Refused::Declined(_) | Refused::TooLarge(_) => Self::Failing,
+            Refused::Busy(_) => Self::Busy,
         }
     }
 

@@ -12,7 +12,7 @@ use taskbroker_domain::{
     ledger::Claimed,
     ports::{
         service::Wanted,
-        worker::{Offered, Refused, WorkerGateway},
+        worker::{Refused, WorkerGateway},
     },
     time::Steady,
 };
@@ -156,17 +156,13 @@ impl Lane {
     fn ended(&mut self, done: Result<Done, JoinError>) {
         let now = self.now();
         match done {
-            Ok(Done::Offer(_, Ended::Void)) => {}
+            Ok(Done::Offer(_, Ended::Void | Ended::Undeliverable)) => {}
             Ok(Done::Offer(_, Ended::StoreSlow)) => self.breaker.rest(now),
-            Ok(Done::Offer(_, Ended::Offered(Offered::Delivered))) => self.delivered(),
-            Ok(Done::Offer(round, Ended::Offered(Offered::Unknown(reason)))) => {
+            Ok(Done::Offer(_, Ended::Delivered)) => self.delivered(),
+            Ok(Done::Offer(round, Ended::Unknown(reason))) => {
                 self.failed(round, Failure::Failing, &format!("its answer is missing: {reason}"));
             }
-            Ok(Done::Offer(round, Ended::Offered(Offered::Refused(refused)))) => self.refused(round, &refused),
-            Ok(Done::Offer(round, Ended::Declined(refused, claim))) => {
-                self.set_aside(claim);
-                self.refused(round, &refused);
-            }
+            Ok(Done::Offer(round, Ended::Refused(refused, claim))) => self.refused(round, &refused, claim),
             Ok(Done::Probe(Ok(()))) => self.breaker.probed(true, now),
             Ok(Done::Probe(Err(reason))) => {
                 self.breaker.probed(false, now);
@@ -188,10 +184,13 @@ impl Lane {
         }
     }
 
-    fn refused(&mut self, round: Round, refused: &Refused) {
-        match Failure::of(refused) {
-            Some(failure) => self.failed(round, failure, &refused.to_string()),
-            None => {}
+    /// The rest begins before the task is back: else it would be offered again at once.
+    fn refused(&mut self, round: Round, refused: &Refused, claim: Claim) {
+        let failure = Failure::of(refused);
+        self.failed(round, failure, &refused.to_string());
+        match failure {
+            Failure::Failing => self.set_aside(claim),
+            Failure::Unreachable | Failure::Busy => drop(claim),
         }
     }
 

@@ -10,16 +10,20 @@ use tracing::warn;
 
 use super::meters::LaneMeters;
 use crate::engine::{
-    claims::{Claim, grant, put_back},
+    claims::{Claim, grant},
     shared::Shared,
 };
 
 /// How an offer ended, for its lane.
 pub(super) enum Ended {
-    /// The worker has been asked.
-    Offered(Offered),
-    /// It declined this task. The claim is undone when it is dropped.
-    Declined(Refused, Claim),
+    /// The worker has it.
+    Delivered,
+    /// The worker may have it, and why nobody knows.
+    Unknown(String),
+    /// The worker does not have it. The claim is undone when it is dropped.
+    Refused(Refused, Claim),
+    /// No worker can have it; it has left.
+    Undeliverable,
     /// It was not offered: the claim was void.
     Void,
     /// It was not offered: the store did not come along.
@@ -43,19 +47,21 @@ pub(super) async fn offer(
     let (handle, lease) = claim.stand();
     let offered = gateway.offer(application, payload).await;
     meters.offered(&offered, shared.clock.now().steady.since(began));
-    match &offered {
-        Offered::Delivered | Offered::Unknown(_) => {
-            shared.step(|ledger, now| ledger.accepted(handle, lease, now));
+    let accepted = || shared.step(|ledger, now| ledger.accepted(handle, lease, now));
+    match offered {
+        Offered::Delivered => {
+            accepted();
+            Ended::Delivered
         }
-        Offered::Refused(refused @ Refused::Declined(_)) => {
-            return Ended::Declined(refused.clone(), Claim::new(shared.clone(), handle, lease));
+        Offered::Unknown(reason) => {
+            accepted();
+            Ended::Unknown(reason)
         }
-        Offered::Refused(Refused::Unreachable(_) | Refused::Busy(_)) => put_back(shared, handle, lease),
         Offered::Refused(Refused::TooLarge(reason)) => {
             warn!(application, reason, "a task cannot be given to its worker; it goes to the dead-letter topic");
-            shared.step(|ledger, now| ledger.undeliverable(handle, lease, reason, now));
-            shared.outgoing.notify_one();
+            shared.step(|ledger, now| ledger.undeliverable(handle, lease, &reason, now));
+            Ended::Undeliverable
         }
+        Offered::Refused(refused) => Ended::Refused(refused, Claim::new(shared.clone(), handle, lease)),
     }
-    Ended::Offered(offered)
 }
