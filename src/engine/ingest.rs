@@ -10,14 +10,14 @@ use taskbroker_domain::{
         source::{ActivationSource, Assigned, AssignmentId, Barrier, Record, SourceEvent},
     },
     positions::{Because, Reading},
-    rules::Fate,
-    time::Now,
+    rules::{Fate, Rules},
+    time::{Now, Timestamp},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::shared::Shared;
+use super::{rules::InForce, shared::Shared};
 
 /// How long to wait before looking for room again, when there is none.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
@@ -87,8 +87,9 @@ async fn handle(shared: &Shared, event: SourceEvent) {
 
 fn take_in(shared: &Shared, partition: &PartitionId, assignment: AssignmentId, records: Vec<Record>) {
     let now = shared.clock.now().wall;
-    let decoded = records.into_iter().map(|record| (shared.codec.decode(&record, now), record));
-    let decoded: Vec<(Result<Activation, Undecodable>, Record)> = decoded.collect();
+    let rules = shared.rules.get();
+    let decoded = records.into_iter().map(|record| (decode(shared, &rules, &record, now), record));
+    let decoded: Vec<(Decoded, Record)> = decoded.collect();
     let mut decoded = decoded.into_iter().peekable();
     while decoded.peek().is_some() {
         let step = decoded.by_ref().take(STEP_MAX);
@@ -106,20 +107,22 @@ fn take_in(shared: &Shared, partition: &PartitionId, assignment: AssignmentId, r
     }
 }
 
-fn admit(
-    shared: &Shared,
-    ledger: &mut Ledger,
-    origin: Origin,
-    activation: Result<Activation, Undecodable>,
-    record: Record,
-    now: Now,
-) {
+/// An activation and what the rules say of it; or why it is none.
+type Decoded = Result<(Activation, Fate), Undecodable>;
+
+fn decode(shared: &Shared, rules: &Rules, record: &Record, now: Timestamp) -> Decoded {
+    let activation = shared.codec.decode(record, now)?;
+    let fate = InForce::fate(rules, shared.codec.as_ref(), &activation);
+    Ok((activation, fate))
+}
+
+fn admit(shared: &Shared, ledger: &mut Ledger, origin: Origin, activation: Decoded, record: Record, now: Now) {
     shared.meters.read.increment(1);
     if ledger.read(origin, record.leader_epoch, now) == Reading::Known {
         return shared.meters.known.increment(1);
     }
     match activation {
-        Ok(activation) => match ledger.admit(origin, activation, Fate::Keep, now) {
+        Ok((activation, fate)) => match ledger.admit(origin, activation, fate, now) {
             Admitted::New => {}
             Admitted::Duplicate => shared.meters.duplicates.increment(1),
             Admitted::SettledEarly => shared.meters.settled_early.increment(1),

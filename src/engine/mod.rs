@@ -15,6 +15,7 @@ mod ingest;
 mod meters;
 mod payloads;
 mod publisher;
+mod rules;
 mod service;
 mod shared;
 mod timekeeper;
@@ -33,6 +34,7 @@ use taskbroker_domain::{
         source::ActivationSource,
         store::{ActivationStore, StoreError},
     },
+    rules::Rules,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
@@ -142,6 +144,7 @@ impl Broker {
         });
         self.supervise("timekeeper", &self.journal, timekeeper::run(shared.clone(), self.journal.clone()));
         self.supervise("payloads", intake, payloads::run(shared.clone(), intake.clone()));
+        self.supervise("rules", intake, rules::run(shared.clone(), intake.clone()));
         self.supervise("publisher", intake, publisher::run(shared.clone(), intake.clone()));
         self.supervise("meters", &self.journal, meters::run(shared.clone(), self.journal.clone()));
         if let Some(source) = &self.source {
@@ -177,6 +180,17 @@ impl Broker {
     pub fn health_probe(&self) -> impl Fn() -> Health + Send + Sync + Clone + 'static {
         let shared = self.shared.clone();
         move || shared.health()
+    }
+
+    /// Puts rules in force, for what comes in and for what is here.
+    pub fn set_rules(&self, rules: Rules) {
+        self.shared.rules.set(rules);
+    }
+
+    /// A way to put rules in force after the broker itself has been moved elsewhere.
+    pub fn rules_setter(&self) -> impl Fn(Rules) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |rules| shared.rules.set(rules)
     }
 
     /// A picture of the ledger.

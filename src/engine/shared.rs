@@ -22,7 +22,7 @@ use taskbroker_domain::{
 };
 use tokio::sync::Notify;
 
-use super::{Options, Ports, durable::Durable, health::Pulse, meters::Meters};
+use super::{Options, Ports, durable::Durable, health::Pulse, meters::Meters, rules::InForce};
 
 pub(super) struct Shared {
     ledger: Mutex<Ledger>,
@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) pulse: Pulse,
     pub(super) meters: Meters,
     pub(super) less_room: Notify,
+    pub(super) rules: InForce,
     store_is_full: AtomicBool,
 }
 
@@ -95,6 +96,7 @@ impl Shared {
             outgoing: Notify::new(),
             meters: Meters::new(),
             less_room: Notify::new(),
+            rules: InForce::default(),
             store_is_full: AtomicBool::new(false),
         }
     }

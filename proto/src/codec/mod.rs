@@ -23,12 +23,13 @@ use taskbroker_domain::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
     },
+    rules::Selector,
     time::Timestamp,
 };
 
 use self::envelope::Envelope;
 use crate::{
-    MARK_HEADER,
+    MARK_HEADER, arguments,
     routes::{Names, Routes},
 };
 
@@ -78,6 +79,10 @@ impl ActivationCodec for Codec {
             marked: record.headers.iter().any(|(name, _)| name == MARK_HEADER),
             payload: record.payload.clone(),
         })
+    }
+
+    fn selects(&self, payload: &Bytes, selector: &Selector) -> bool {
+        arguments::match_any(payload, selector)
     }
 
     fn retry(&self, payload: &Bytes, retry: &Retry) -> Result<Bytes, Undecodable> {
