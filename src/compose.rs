@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    engine::{Broker, Options, Ports},
+    engine::{Broker, Feed, Options, Ports},
     settings::{AssignmentStrategy, KafkaCluster, OffsetReset, Settings, StoreAdapter},
 };
 
@@ -72,13 +72,15 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
+        let topic = source.topic.clone();
         let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source)?);
+        let codec = Arc::new(Codec::new(settings.max_delay));
         let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
         let ports = Ports {
             store,
-            source: Some(source),
+            feeds: vec![Feed { topic: topic.into(), source, codec: codec.clone() }],
             outbox: Arc::clone(&outbox) as Arc<dyn Outbox>,
-            codec: Arc::new(Codec::new(settings.max_delay)),
+            codec,
             clock,
         };
         let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
