@@ -10,6 +10,7 @@ use taskbroker_domain::{
         source::{ActivationSource, Assigned, AssignmentId, Barrier, Record, SourceEvent},
     },
     positions::{Because, Reading},
+    rules::Fate,
     time::Now,
 };
 use tokio::time::timeout;
@@ -124,11 +125,13 @@ fn admit(
         return meters.known.increment(1);
     }
     match activation {
-        Ok(activation) => match ledger.admit(origin, activation, now) {
+        Ok(activation) => match ledger.admit(origin, activation, Fate::Keep, now) {
             Admitted::New => {}
             Admitted::Duplicate => meters.duplicates.increment(1),
             Admitted::SettledEarly => meters.settled_early.increment(1),
             Admitted::Expired => meters.expired_on_arrival.increment(1),
+            Admitted::Dropped => meters.dropped_on_arrival.increment(1),
+            Admitted::Forwarding => meters.forwarded_on_arrival.increment(1),
         },
         Err(undecodable) => {
             meters.undecodable.increment(1);
