@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, ID_MAX_BYTES},
+    activation::{Activation, ActivationId, ID_MAX_BYTES, PartitionId},
     ports::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
@@ -64,7 +64,7 @@ impl Default for Codec {
 }
 
 impl ActivationCodec for Codec {
-    fn decode(&self, record: &Record, now: Timestamp) -> Result<Activation, Undecodable> {
+    fn decode(&self, record: &Record, _: &PartitionId, now: Timestamp) -> Result<Activation, Undecodable> {
         let envelope = Envelope::read(&record.payload)?;
         let received_at = terms::received_at(&envelope).or(record.timestamp).unwrap_or(now);
         Ok(Activation {
