@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests")]
 
 mod dispatch;
+mod feeds;
 mod gateway;
 mod intake;
 mod life_cycle;
