@@ -4,6 +4,7 @@
 
 mod check_config;
 mod dev;
+mod encryption;
 mod help;
 mod program;
 mod run;
