@@ -16,6 +16,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader<'_>) {
     tombstones(settings, reader);
     payload_memory(settings, reader);
     message_sizes(settings, reader);
+    reports(settings, reader);
     consequences(settings, reader);
 }
 
@@ -51,6 +52,14 @@ fn payload_memory(settings: &Settings, reader: &mut Reader<'_>) {
         let reason =
             "the memory for payloads does not hold one message of the largest size: raise it, or lower the size";
         reader.findings.clash(&["store.payload_memory_bytes", "max_message_size"], reason);
+    }
+}
+
+/// Workers that are pushed to report by the port: without it every task would run again and again.
+fn reports(settings: &Settings, reader: &mut Reader<'_>) {
+    if settings.delivery.mode == DeliveryMode::Push && settings.grpc_listen.is_none() {
+        let reason = "workers that are pushed to report to this port: give it a number";
+        reader.findings.clash(&["grpc_port", "delivery_mode"], reason);
     }
 }
 
