@@ -1,8 +1,9 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
 mod kafka;
-mod rules;
 pub mod playground;
+mod rules;
+mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use taskbroker_domain::{
     policy::{Limits, Policy},
     ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
 };
-use taskbroker_grpc::{GrpcOptions, GrpcServer};
+use taskbroker_grpc::GrpcServer;
 use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
@@ -24,16 +25,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use self::workers::Push;
 use crate::{
     engine::{Broker, Health, Options, Ports},
     reload::RulesWatch,
-    settings::{DeliveryMode, Settings, StoreAdapter},
+    settings::{Settings, StoreAdapter},
 };
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// What of the time for stopping the gRPC calls under way may take.
-const DRAIN_SHARE: u32 = 4;
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -69,6 +69,7 @@ impl Daemon {
         let hangup = rules::hangup()?;
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
+        let push = Push::new(settings)?;
         let health = HealthState::new();
         let stop_http = CancellationToken::new();
         let http_addr = http.as_ref().map(HttpServer::local_addr);
@@ -87,6 +88,10 @@ impl Daemon {
             options.rules = rules::in_force(settings, &outbox, file);
         }
         let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
+
+        if let Some(push) = push {
+            push.begin(&broker);
+        }
 
         let stop_serving = CancellationToken::new();
         rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
@@ -132,14 +137,10 @@ async fn finished(task: JoinHandle<()>, limit: Duration, what: &str) {
 }
 
 async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
-    let Some(address) = settings.grpc_listen else { return Ok(None) };
-    let options = GrpcOptions {
-        host: address.ip().to_string(),
-        port: address.port(),
-        drain_time_max: settings.shutdown_timeout / DRAIN_SHARE,
-        ..GrpcOptions::default()
-    };
-    Ok(Some(GrpcServer::bind(options).await?))
+    match workers::grpc_options(settings) {
+        Some(options) => Ok(Some(GrpcServer::bind(options).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
@@ -238,9 +239,6 @@ fn engine_options(settings: &Settings) -> Options {
 fn unwired(settings: &Settings) -> Result<()> {
     let kafka = &settings.kafka;
     let refused = [
-        (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
-        (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
-        (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
         (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),

@@ -29,7 +29,8 @@ pub(super) fn in_force(settings: &Settings, outbox: &KafkaOutbox, file: RulesFil
     let topic = topic.unwrap_or_else(|| usual.topic.clone());
     let target = target_cluster(settings, cluster_address);
     let own = |(name, address): (&str, &str)| name == topic && address == target.address;
-    let mut sources = settings.kafka.sources.iter().map(|source| (source.topic.as_str(), source.cluster.address.as_str()));
+    let mut sources =
+        settings.kafka.sources.iter().map(|source| (source.topic.as_str(), source.cluster.address.as_str()));
     if !rules.demoted.is_empty() && sources.any(own) {
         warn!(topic, "demoted_topic is a topic that this broker reads: its namespaces are not demoted");
         rules.demoted.clear();

@@ -3,13 +3,16 @@
 //! ```text
 //!  feeds ───▶ ingest ──┐                ┌──▶ committer ──▶ store
 //!  workers ─▶ service ─┼──▶ Ledger ─────┼──▶ publisher ──▶ outbox
+//!                      │                ├──▶ dispatch ───▶ workers (push delivery)
 //!  clock ───▶ timekeeper                └──▶ payloads  ◀── store
 //! ```
 //!
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
+mod claims;
 mod committer;
 mod demand;
+mod dispatch;
 mod durable;
 mod health;
 mod ingest;
@@ -42,6 +45,7 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
+pub use self::dispatch::DispatchOptions;
 pub use self::health::{Health, Trouble};
 use self::shared::Shared;
 

@@ -46,10 +46,13 @@ pub(super) struct Shared {
     pub(super) payloads: Notify,
     pub(super) payloads_read: Notify,
     pub(super) outgoing: Notify,
+    /// Rung when an application that had nothing to hand out has something.
+    pub(super) ready: Notify,
     pub(super) pulse: Pulse,
     pub(super) meters: Meters,
     pub(super) rules: InForce,
     store_is_full: AtomicBool,
+    awakenings: AtomicU64,
 }
 
 /// A feed, and what its loop goes by.
@@ -133,10 +136,12 @@ impl Shared {
             payloads: Notify::new(),
             payloads_read: Notify::new(),
             outgoing: Notify::new(),
+            ready: Notify::new(),
             meters: Meters::new(),
             shares: Shares::new(feeds.len()),
             feeds,
             store_is_full: AtomicBool::new(false),
+            awakenings: AtomicU64::new(0),
         }
     }
 
@@ -148,10 +153,10 @@ impl Shared {
     /// One step on the ledger; whoever has something to do after it is woken.
     pub(super) fn step<T>(&self, act: impl FnOnce(&mut Ledger, Now) -> T) -> T {
         let now = self.clock.now();
-        let (result, commit, wake) = {
+        let (result, commit, wake, awakenings) = {
             let mut ledger = self.lock();
             let result = act(&mut ledger, now);
-            (result, ledger.commit_wanted(now), ledger.next_wake(now))
+            (result, ledger.commit_wanted(now), ledger.next_wake(now), ledger.awakenings())
         };
         match commit {
             CommitWanted::Now => self.committer.due(now, Duration::ZERO),
@@ -160,6 +165,9 @@ impl Shared {
         }
         if let Some(wait) = wake {
             self.timekeeper.due(now, wait);
+        }
+        if self.awakenings.swap(awakenings, Ordering::Relaxed) != awakenings {
+            self.ready.notify_waiters();
         }
         result
     }
