@@ -10,7 +10,10 @@ use testcontainers::{
     runners::AsyncRunner,
 };
 
-use super::{certificates::Certificates, docker};
+use super::{
+    certificates::Certificates,
+    docker::{self, docker},
+};
 
 /// Use it like a [`Kafka`]; besides, it is known to the containers of its network. Gone when dropped.
 pub(crate) struct KafkaContainer {
@@ -55,7 +58,8 @@ impl KafkaContainer {
         }
         let container = image.start().await.context("Kafka's container cannot be started")?;
         let address = format!("127.0.0.1:{port}");
-        let kafka = tokio::task::spawn_blocking(move || Kafka::starting_at(&address)).await??;
+        let starting = tokio::task::spawn_blocking(move || Kafka::starting_at(&address)).await?;
+        let kafka = starting.with_context(|| docker(&["logs", "--tail", "30", container.id()]).unwrap_or_default())?;
         Ok(Self { kafka, network, name, _container: container })
     }
 

@@ -5,10 +5,16 @@
 //! The daemon must publish ports on this machine's loopback.
 
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time, with names of their own")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests fail by panicking, and say why they are skipped")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and say why they are skipped"
+)]
 
 mod broker;
 mod certificates;
+mod compose;
 mod docker;
 mod kafka;
 mod quota;

@@ -33,7 +33,10 @@ async fn a_broker_with_a_fifth_of_a_processor_starts_works_and_stays_in_its_grou
     )
     .await?;
     let log = broker.log()?;
-    assert!(log.contains("\"worker_threads\":1") || log.contains("worker_threads=1"), "threads follow the quota: {log}");
+    assert!(
+        log.contains("\"worker_threads\":1") || log.contains("worker_threads=1"),
+        "threads follow the quota: {log}"
+    );
 
     let tasks: Vec<Task> = std::iter::repeat_with(Task::new).take(TASKS).collect();
     let messages = tasks.iter().zip((0..4).cycle());
