@@ -18,7 +18,7 @@ use taskbroker_kafka::{
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
 use taskbroker_sqlite::{SqliteOptions, SqliteStore};
-use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics};
+use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics, StatsdOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -48,6 +48,7 @@ pub struct Daemon {
     stop_http: CancellationToken,
     grpc: Option<JoinHandle<()>>,
     http: Option<JoinHandle<()>>,
+    metering: JoinHandle<()>,
     shutdown_timeout: Duration,
 }
 
@@ -70,7 +71,8 @@ impl Daemon {
         let health = HealthState::new();
         let stop_http = CancellationToken::new();
         let http_addr = http.as_ref().map(HttpServer::local_addr);
-        let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
+        let http = http.map(|server| serve_http(server, metrics.clone(), health.clone(), stop_http.clone()));
+        let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
         let source = source.map(KafkaSource::open).transpose()?;
@@ -83,6 +85,7 @@ impl Daemon {
             clock,
         };
         let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
+        metrics.refresh_with(broker.refresh_gauges());
 
         let stop_serving = CancellationToken::new();
         watch_health(&broker, health.clone(), stop_serving.clone());
@@ -98,6 +101,7 @@ impl Daemon {
             stop_http,
             grpc,
             http,
+            metering,
             shutdown_timeout: settings.shutdown_timeout,
         })
     }
@@ -117,6 +121,7 @@ impl Daemon {
         if let Some(http) = self.http {
             finished(http, sixteenth, "HTTP").await;
         }
+        finished(self.metering, sixteenth, "metering").await;
     }
 }
 
@@ -287,6 +292,12 @@ fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
         ssl_certificate_location: cluster.ssl_client.as_ref().map(|client| text(&client.certificate_location)),
         ssl_key_location: cluster.ssl_client.as_ref().map(|client| text(&client.key_location)),
     }
+}
+
+/// Where metrics are sent, if anywhere.
+pub fn statsd_options(settings: &Settings) -> Option<StatsdOptions> {
+    let address = settings.metrics.statsd_address.as_ref()?;
+    Some(StatsdOptions { tags: settings.metrics.default_tags.clone(), ..StatsdOptions::new(address) })
 }
 
 /// The clock that everything runs by.

@@ -68,7 +68,7 @@ async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"))?;
+    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), compose::statsd_options(&loaded.settings))?;
     let mut signals = Signals::new()?;
     let daemon = tokio::select! {
         daemon = Daemon::start(&loaded.settings, compose::clock(), metrics) => daemon?,
