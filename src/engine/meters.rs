@@ -35,6 +35,8 @@ pub(super) struct Meters {
     pub(super) duplicates: Counter,
     pub(super) settled_early: Counter,
     pub(super) expired_on_arrival: Counter,
+    pub(super) dropped_on_arrival: Counter,
+    pub(super) forwarded_on_arrival: Counter,
     pub(super) undecodable: Counter,
     claimed: Counter,
     pub(super) put_back: Counter,
@@ -50,6 +52,7 @@ pub(super) struct Meters {
     pub(super) publish_retries: Counter,
     published_retry: Counter,
     published_dead_letter: Counter,
+    published_forward: Counter,
     reported: [[Counter; 4]; 3],
     waited_seconds: Histogram,
     commit_seconds: Histogram,
@@ -80,6 +83,8 @@ impl Meters {
             duplicates: records("duplicate"),
             settled_early: records("settled_early"),
             expired_on_arrival: records("expired"),
+            dropped_on_arrival: records("dropped"),
+            forwarded_on_arrival: records("forwarded"),
             undecodable: records("undecodable"),
             claimed: counter!("taskbroker_claims_total"),
             put_back: counter!("taskbroker_claims_put_back_total"),
@@ -95,6 +100,7 @@ impl Meters {
             publish_retries: counter!("taskbroker_publish_retries_total"),
             published_retry: counter!("taskbroker_published_total", "kind" => "retry"),
             published_dead_letter: counter!("taskbroker_published_total", "kind" => "dead_letter"),
+            published_forward: counter!("taskbroker_published_total", "kind" => "forward"),
             reported: VERDICTS.map(|verdict| {
                 ANSWERS.map(|answer| counter!("taskbroker_reports_total", "verdict" => verdict, "answer" => answer))
             }),
@@ -103,8 +109,7 @@ impl Meters {
             commit_rows: histogram!("taskbroker_commit_rows"),
             kafka_up: gauge!("taskbroker_kafka_up"),
             intake_paused: LIMITS.map(|limit| gauge!("taskbroker_intake_paused", "reason" => limit.as_str())),
-            intake_pauses: LIMITS
-                .map(|limit| counter!("taskbroker_intake_pauses_total", "reason" => limit.as_str())),
+            intake_pauses: LIMITS.map(|limit| counter!("taskbroker_intake_pauses_total", "reason" => limit.as_str())),
             pausing: AtomicUsize::new(UNKNOWN),
             gauges: Mutex::default(),
         }
@@ -125,6 +130,7 @@ impl Meters {
         match destination {
             Destination::Retry => self.published_retry.increment(1),
             Destination::DeadLetter => self.published_dead_letter.increment(1),
+            Destination::Forward => self.published_forward.increment(1),
         }
     }
 

@@ -32,9 +32,11 @@ impl Gauges {
         gauge!("taskbroker_oldest_pending_seconds").set(age(stats.oldest_ready));
         self.namespaces.show(&stats.totals, &stats.namespaces, |namespace| age(namespace.oldest_ready));
         stats.partitions.iter().for_each(|partition| self.show_partition(partition));
-        for partition in self.partitions.values_mut().filter(|partition| !std::mem::take(&mut partition.looked)) {
-            partition.lag.set(0.0);
-            partition.assigned.set(0.0);
+        for partition in self.partitions.values_mut() {
+            if !std::mem::take(&mut partition.looked) {
+                partition.lag.set(0.0);
+                partition.assigned.set(0.0);
+            }
         }
     }
 
@@ -63,6 +65,7 @@ fn show_sums(stats: &Stats) {
     depth("delayed", stats.depths.delayed);
     depth("processing", stats.depths.processing);
     depth("retry", stats.depths.retry);
+    depth("forward", stats.depths.forward);
     depth("failed", stats.depths.failed);
     depth("parked", stats.depths.parked);
     depth("done", stats.depths.done);

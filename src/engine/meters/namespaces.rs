@@ -5,22 +5,33 @@ use std::collections::HashMap;
 use metrics::{Counter, Gauge, counter, gauge};
 use taskbroker_domain::ledger::{Counts, NamespaceStats};
 
-/// How many namespaces are shown under their names; the others together as [`OTHER`]. Each has ten series: 500 are what
+/// How many namespaces are shown under their names; the others together as [`OTHER`]. Each has twelve series: 500 are what
 /// a scraper takes without noticing, and far more than deployments have.
 const NAMED_MAX: usize = 500;
 /// No application or namespace of an existing deployment has brackets in its name.
 const OTHER: &str = "(other)";
 
 /// How activations come and go, by the label `event`.
-const EVENTS: [&str; 8] =
-    ["loaded", "admitted", "completed", "discarded", "dead_lettered", "expired", "retried", "withdrawn"];
+const EVENTS: [&str; 10] = [
+    "loaded",
+    "admitted",
+    "completed",
+    "discarded",
+    "dead_lettered",
+    "expired",
+    "retried",
+    "forwarded",
+    "dropped",
+    "withdrawn",
+];
 
 type Events = [u64; EVENTS.len()];
 
+/// The counts in the order of [`EVENTS`].
 fn events(counts: &Counts) -> Events {
-    let Counts { loaded, admitted, completed, discarded, dead_lettered, expired, retried, withdrawn, in_flight: _ } =
-        *counts;
-    [loaded, admitted, completed, discarded, dead_lettered, expired, retried, withdrawn]
+    let Counts { loaded, admitted, completed, discarded, dead_lettered, expired, .. } = *counts;
+    let Counts { retried, forwarded, dropped, withdrawn, in_flight: _, .. } = *counts;
+    [loaded, admitted, completed, discarded, dead_lettered, expired, retried, forwarded, dropped, withdrawn]
 }
 
 /// What is shown. The sum over all series is the ledger's, whatever it forgets.
@@ -93,9 +104,11 @@ impl Namespaces {
                 oldest = oldest.max(age(namespace));
             }
         }
-        for series in self.named.values_mut().filter(|series| !std::mem::take(&mut series.looked)) {
-            series.stand(0, 0.0);
-            series.seen = Events::default();
+        for series in self.named.values_mut() {
+            if !std::mem::take(&mut series.looked) {
+                series.stand(0, 0.0);
+                series.seen = Events::default();
+            }
         }
         self.show_other(totals, in_flight, oldest);
     }
@@ -117,10 +130,7 @@ impl Namespaces {
 }
 
 /// The series of this namespace; made when there is room for it.
-fn named<'a>(
-    all: &'a mut HashMap<(Box<str>, Box<str>), Series>,
-    stats: &NamespaceStats,
-) -> Option<&'a mut Series> {
+fn named<'a>(all: &'a mut HashMap<(Box<str>, Box<str>), Series>, stats: &NamespaceStats) -> Option<&'a mut Series> {
     let name = (stats.application.clone(), stats.namespace.clone());
     if all.len() >= NAMED_MAX && !all.contains_key(&name) {
         return None;

@@ -77,8 +77,8 @@ impl HttpServer {
     pub async fn serve(self, metrics: Metrics, health: HealthState, shutdown: CancellationToken) -> io::Result<()> {
         info!(address = %self.local_addr, "HTTP is served");
         let listener = Limited::new(self.listener, self.options.connections_max);
-        let served = axum::serve(listener, router(metrics, health))
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let served =
+            axum::serve(listener, router(metrics, health)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let time_is_up = async {
             shutdown.cancelled().await;
             sleep(self.options.drain_time_max).await;

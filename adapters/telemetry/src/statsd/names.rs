@@ -61,6 +61,7 @@ const TRANSITION: &str = "upkeep.task.state_transition";
 const CLEANUP: &str = "upkeep.cleanup_action";
 const SET_STATUS: &str = "grpc_server.set_status";
 const REVOKED: &str = "arroyo.consumer.partitions_revoked.count";
+const DROPPED: &str = "filter.drop_task_killswitch";
 const SERVICE: &str = "/sentry_protos.taskbroker.v1.ConsumerService/";
 
 /// The existing system gives these two to all depths of a SQLite store.
@@ -82,6 +83,10 @@ pub(super) const RULES: &[Rule] = &[
         &[("reason", Label("reason"))],
     ),
     rule("taskbroker_records_total", &[("kind", "expired")], "filter.expired_at_consumer", &[]),
+    rule("taskbroker_records_total", &[("kind", "dropped")], DROPPED, &[]),
+    rule(ACTIVATIONS, &[("event", "dropped")], DROPPED, &[]),
+    rule("taskbroker_records_total", &[("kind", "forwarded")], "filter.forward_task_demoted_namespace", &[]),
+    rule("taskbroker_published_total", &[("kind", "forward")], "upkeep.forward_task_demoted_namespace", &[]),
     rule("taskbroker_grpc_requests_total", &[], "grpc.request", &[("path", After(SERVICE, "method"))]),
     rule(GRPC_SECONDS, &[], "grpc.request.duration", &[("path", After(SERVICE, "method"))]),
     rule(GRPC_SECONDS, &[("method", "GetTask")], "grpc_server.get_task.duration", &[]),

@@ -106,16 +106,10 @@ mod tests {
         let counter = |namespace| key("taskbroker_activations_total", &labels(namespace));
         series.get_or_create_counter(&counter("x"), |counter| CounterFn::increment(counter, 3));
         series.get_or_create_counter(&counter("y"), |counter| CounterFn::increment(counter, 4));
-        assert_eq!(
-            collect(&mut snapshot, &series),
-            ["taskbroker.upkeep.task.state_transition:7|c|#state:completed"]
-        );
+        assert_eq!(collect(&mut snapshot, &series), ["taskbroker.upkeep.task.state_transition:7|c|#state:completed"]);
         assert!(collect(&mut snapshot, &series).is_empty());
         series.get_or_create_counter(&counter("x"), |counter| CounterFn::increment(counter, 1));
-        assert_eq!(
-            collect(&mut snapshot, &series),
-            ["taskbroker.upkeep.task.state_transition:1|c|#state:completed"]
-        );
+        assert_eq!(collect(&mut snapshot, &series), ["taskbroker.upkeep.task.state_transition:1|c|#state:completed"]);
     }
 
     #[test]
@@ -126,10 +120,7 @@ mod tests {
             series.get_or_create_gauge(&assigned, |gauge| gauge.set(1.0));
         }
         for _ in 0..2 {
-            assert_eq!(
-                collect(&mut snapshot, &series),
-                ["taskbroker.arroyo.consumer.current_partitions:3|g|#topic:t"]
-            );
+            assert_eq!(collect(&mut snapshot, &series), ["taskbroker.arroyo.consumer.current_partitions:3|g|#topic:t"]);
         }
     }
 
@@ -138,10 +129,7 @@ mod tests {
         let (series, mut snapshot) = (Series::atomic(), Snapshot::default());
         let waited = key("taskbroker_wait_seconds", &[]);
         series.get_or_create_histogram(&waited, |histogram| histogram.record(0.5));
-        assert_eq!(
-            collect(&mut snapshot, &series),
-            ["taskbroker.grpc_server.received_to_gettask.latency:500|h"]
-        );
+        assert_eq!(collect(&mut snapshot, &series), ["taskbroker.grpc_server.received_to_gettask.latency:500|h"]);
         series.get_or_create_histogram(&waited, |histogram| (0..1024).for_each(|_| histogram.record(1.0)));
         let lines = collect(&mut snapshot, &series);
         assert_eq!(lines.len(), SAMPLES_MAX);
