@@ -20,3 +20,4 @@ mod kafka;
 mod quota;
 mod shape;
 mod survival;
+mod trouble;
