@@ -19,7 +19,7 @@ use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
 use taskbroker_sqlite::{SqliteOptions, SqliteStore};
-use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics};
+use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics, StatsdOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -49,6 +49,7 @@ pub struct Daemon {
     stop_http: CancellationToken,
     grpc: Option<JoinHandle<()>>,
     http: Option<JoinHandle<()>>,
+    metering: JoinHandle<()>,
     shutdown_timeout: Duration,
 }
 
@@ -73,7 +74,8 @@ impl Daemon {
         let health = HealthState::new();
         let stop_http = CancellationToken::new();
         let http_addr = http.as_ref().map(HttpServer::local_addr);
-        let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
+        let http = http.map(|server| serve_http(server, metrics.clone(), health.clone(), stop_http.clone()));
+        let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
         let codec = Arc::new(Codec::new(settings.max_delay));
@@ -89,6 +91,7 @@ impl Daemon {
         }
         let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
 
+        metrics.refresh_with(broker.refresh_gauges());
         if let Some(push) = push {
             push.begin(&broker);
         }
@@ -108,6 +111,7 @@ impl Daemon {
             stop_http,
             grpc,
             http,
+            metering,
             shutdown_timeout: settings.shutdown_timeout,
         })
     }
@@ -127,6 +131,7 @@ impl Daemon {
         if let Some(http) = self.http {
             finished(http, sixteenth, "HTTP").await;
         }
+        finished(self.metering, sixteenth, "metering").await;
     }
 }
 
@@ -247,6 +252,12 @@ fn unwired(settings: &Settings) -> Result<()> {
         Some((_, what)) => bail!("{what} is not supported yet"),
         None => Ok(()),
     }
+}
+
+/// Where metrics are sent, if anywhere.
+pub fn statsd_options(settings: &Settings) -> Option<StatsdOptions> {
+    let address = settings.metrics.statsd_address.as_ref()?;
+    Some(StatsdOptions { tags: settings.metrics.default_tags.clone(), ..StatsdOptions::new(address) })
 }
 
 /// The clock that everything runs by.

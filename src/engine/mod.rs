@@ -210,6 +210,17 @@ impl Broker {
         move |rules| shared.rules.set(rules)
     }
 
+    /// Brings the gauges of the ledger up to date; can be called after the broker itself has been moved elsewhere, and does nothing
+    /// once it is gone.
+    pub fn refresh_gauges(&self) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                meters::refresh(&shared);
+            }
+        }
+    }
+
     /// A picture of the ledger.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
