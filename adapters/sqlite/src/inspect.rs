@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     connect::{close, open_immutable, open_reader, scalar},
     error::during,
-    examine::{Found, examine, version},
+    examine::{ours, version},
     lock::owner,
     open::identity,
     options::SqliteOptions,
@@ -135,9 +135,7 @@ async fn look(mut conn: SqliteConnection, path: &Path) -> Result<Inspection, Sto
 /// In one transaction: so it is all of one moment.
 async fn look_through(conn: &mut SqliteConnection, path: &Path) -> Result<Inspection, StoreError> {
     raw_sql("BEGIN").execute(&mut *conn).await.map_err(during("reading the store"))?;
-    let Found::Store { closed } = examine(conn, path).await? else {
-        return Err(StoreError::Failed(format!("there is no store in {}", path.display())));
-    };
+    let closed = ours(conn, path).await?;
     Ok(Inspection {
         path: path.to_owned(),
         identity: identity(conn).await?,

@@ -6,7 +6,10 @@ use taskbroker_domain::ports::store::StoreError;
 use crate::error::during;
 
 /// The version of the tables. A file with a larger one is refused by name.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
+
+/// The oldest version that is brought up to this one when it is opened.
+pub(crate) const SCHEMA_VERSION_MIN: i64 = 1;
 
 /// The state of a row as a number in `activation.state`.
 pub(crate) mod state {
@@ -78,6 +81,13 @@ CREATE TABLE early_report (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
 CREATE TABLE tombstone (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, slot INTEGER NOT NULL);
 ";
 
+/// What version 2 added: rows that make no sense, moved aside with what is left of them.
+const REJECT: &str = "
+CREATE TABLE reject (
+    number INTEGER PRIMARY KEY, key INTEGER NOT NULL, id TEXT NOT NULL, reason TEXT NOT NULL, bytes BLOB
+);
+";
+
 /// The columns of the existing system's table, in its order; times are seconds since the epoch. Partition and offset are
 /// -1 for what did not come from Kafka.
 fn view() -> String {
@@ -114,11 +124,23 @@ LEFT JOIN position AS s ON s.slot = a.slot;
 pub(crate) async fn create(conn: &mut SqliteConnection) -> Result<(), StoreError> {
     let view = view();
     let sql = format!(
-        "BEGIN IMMEDIATE; {TABLES} {view}
+        "BEGIN IMMEDIATE; {TABLES} {REJECT} {view}
 INSERT INTO taskbroker_meta VALUES
     ('schema_version', {SCHEMA_VERSION}), ('identity', lower(hex(randomblob(16)))), ('closed', 1);
 COMMIT;"
     );
     let made = raw_sql(sqlx::AssertSqlSafe(sql)).execute(conn).await;
     made.map(drop).map_err(during("making the tables"))
+}
+
+/// Brings the tables of an earlier version up to this one, in one transaction.
+pub(crate) async fn upgrade(conn: &mut SqliteConnection, from: i64) -> Result<(), StoreError> {
+    if from >= SCHEMA_VERSION {
+        return Ok(());
+    }
+    let sql = format!(
+        "BEGIN IMMEDIATE; {REJECT} UPDATE taskbroker_meta SET value = {SCHEMA_VERSION} WHERE name = 'schema_version'; COMMIT;"
+    );
+    let done = raw_sql(sqlx::AssertSqlSafe(sql)).execute(conn).await;
+    done.map(drop).map_err(during("bringing the tables up to date"))
 }
