@@ -4,7 +4,7 @@ pub mod playground;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
     policy::{Limits, Policy},
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     engine::{Broker, Options, Ports},
-    settings::{AssignmentStrategy, KafkaCluster, OffsetReset, Settings, StoreAdapter},
+    settings::{AssignmentStrategy, DeliveryMode, KafkaCluster, OffsetReset, Settings, StoreAdapter},
 };
 
 /// How often health is looked at.
@@ -54,13 +54,14 @@ pub struct Daemon {
 impl Daemon {
     /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
+        unwired(settings)?;
         Self::start_with(settings, source_options(settings), clock, metrics).await
     }
 
     /// The same, with other options of the source than the settings can express.
     async fn start_with(
         settings: &Settings,
-        source: KafkaSourceOptions,
+        source: Option<KafkaSourceOptions>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self> {
@@ -72,11 +73,11 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
-        let source: Arc<dyn ActivationSource> = Arc::new(KafkaSource::open(source)?);
+        let source = source.map(KafkaSource::open).transpose()?;
         let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
         let ports = Ports {
             store,
-            source: Some(source),
+            source: source.map(|source| Arc::new(source) as Arc<dyn ActivationSource>),
             outbox: Arc::clone(&outbox) as Arc<dyn Outbox>,
             codec: Arc::new(Codec::new(settings.max_delay)),
             clock,
@@ -197,7 +198,8 @@ async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn Ac
 }
 
 fn engine_options(settings: &Settings) -> Options {
-    let (store, source) = (&settings.store, &settings.kafka.source);
+    let store = &settings.store;
+    let source = settings.kafka.sources.first().or(settings.kafka.disabled.first());
     let policy = Policy {
         window: store.linger,
         lease_grace: store.deadline_grace,
@@ -207,10 +209,10 @@ fn engine_options(settings: &Settings) -> Options {
         early_reports_max: store.early_reports_max,
         hold_after_crash: store.hold_after_crash,
         absent_partition_limit: store.absent_partition_limit,
-        group_commit_interval: source.commit_interval,
-        offset_reset: match source.offset_reset {
-            OffsetReset::Earliest => positions::OffsetReset::Earliest,
-            OffsetReset::Latest => positions::OffsetReset::Latest,
+        group_commit_interval: source.map_or(Policy::default().group_commit_interval, |source| source.commit_interval),
+        offset_reset: match source.map(|source| source.offset_reset) {
+            Some(OffsetReset::Earliest) => positions::OffsetReset::Earliest,
+            Some(OffsetReset::Latest) | None => positions::OffsetReset::Latest,
         },
         limits: Limits {
             pending: store.max_pending.get(),
@@ -224,14 +226,36 @@ fn engine_options(settings: &Settings) -> Options {
     Options { policy, mark_header: MARK_HEADER, store_bytes_max, ..Options::default() }
 }
 
-fn source_options(settings: &Settings) -> KafkaSourceOptions {
-    let source = &settings.kafka.source;
+/// What can be set and is not plugged in here: to go on without it would expose, lose or run something.
+fn unwired(settings: &Settings) -> Result<()> {
+    let kafka = &settings.kafka;
+    let one_cluster = kafka.outbox.retry.cluster.address == kafka.outbox.dead_letter.cluster.address;
+    let refused = [
+        (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
+        (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
+        (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
+        (settings.rules.is_some(), "runtime_config_path"),
+        (settings.canary_tasks > 0, "canary_tasks"),
+        (kafka.create.is_some(), "create_missing_topics"),
+        (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),
+        (kafka.sources.len() > 1, "kafka_topics: more than one consumed topic"),
+        (!one_cluster, "kafka_retry_topic on another cluster than kafka_deadletter_topic"),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => bail!("{what} is not supported yet"),
+        None => Ok(()),
+    }
+}
+
+/// `None` where nothing is consumed for now.
+fn source_options(settings: &Settings) -> Option<KafkaSourceOptions> {
+    let source = settings.kafka.sources.first()?;
     let mut options = KafkaSourceOptions::new(cluster(&source.cluster), &source.group, &source.topic);
     options.session_timeout = source.session_timeout;
     options.static_member.clone_from(&source.group_instance_id);
     options.prefetch_bytes = source.prefetch_bytes.get();
     options.protocol = protocol(source.assignment_strategy);
-    options
+    Some(options)
 }
 
 fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
@@ -243,7 +267,8 @@ fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
 
 fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
     let outbox = &settings.kafka.outbox;
-    let mut options = KafkaOutboxOptions::new(cluster(&outbox.cluster), &outbox.retry_topic, &outbox.dead_letter_topic);
+    let mut options =
+        KafkaOutboxOptions::new(cluster(&outbox.dead_letter.cluster), &outbox.retry.topic, &outbox.dead_letter.topic);
     options.delivery_limit = outbox.delivery_timeout;
     options.properties.insert("message.max.bytes".to_owned(), outbox.max_message_bytes.to_string());
     options

@@ -61,7 +61,9 @@ impl Playground {
         let kafka_address = kafka.address().to_owned();
         let settings = settings(wishes, &kafka_address)?;
         let mut source = source_options(&settings);
-        source.properties.insert("fetch.wait.max.ms".to_owned(), FETCH_WAIT_MS.to_string());
+        if let Some(source) = &mut source {
+            source.properties.insert("fetch.wait.max.ms".to_owned(), FETCH_WAIT_MS.to_string());
+        }
         let daemon = Daemon::start_with(&settings, source, clock, metrics).await?;
         // The daemon's retry topic is the topic it consumes: what publishes retries can produce tasks as well.
         let producer = Arc::new(KafkaOutbox::new(outbox_options(&settings))?);

@@ -54,17 +54,21 @@ fn payload_memory(settings: &Settings, reader: &mut Reader<'_>) {
 }
 
 fn consequences(settings: &Settings, reader: &mut Reader<'_>) {
-    if settings.grpc_listen.is_some_and(|address| !address.ip().is_loopback()) {
-        let message = "listens beyond this machine, and there is no authentication yet: whoever reaches it can take and \
-                       settle tasks; protect the port, or set 127.0.0.1";
+    let open =
+        settings.grpc.shared_secrets.is_empty() && settings.grpc.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none());
+    if open && settings.grpc_listen.is_some_and(|address| !address.ip().is_loopback()) {
+        let message = "listens beyond this machine, and callers need no grpc_shared_secret: whoever reaches it can take \
+                       and settle tasks; give one, protect the port, or set 127.0.0.1";
         warn(reader, "grpc_addr", message);
     }
     if settings.store.adapter == StoreAdapter::Memory {
         warn(reader, "store.adapter", "what is in flight is lost when the process ends; for trials only");
     }
     let session_timeout = Key::new("kafka_session_timeout_ms");
-    let strategy = settings.kafka.source.assignment_strategy;
-    if strategy == AssignmentStrategy::Consumer && reader.origin(&session_timeout) != super::Origin::Default {
+    let mut strategies = settings.kafka.sources.iter().map(|source| source.assignment_strategy);
+    if strategies.any(|strategy| strategy == AssignmentStrategy::Consumer)
+        && reader.origin(&session_timeout) != super::Origin::Default
+    {
         let message =
             "has no effect with the consumer protocol: the Kafka brokers' group.consumer.session.timeout.ms holds";
         warn(reader, "kafka_session_timeout_ms", message);

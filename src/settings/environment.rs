@@ -75,7 +75,7 @@ fn wrap(key: &Key, value: Value) -> Table {
 fn read(key: &Key, text: &str, schema: &Schema, origin: &Origin) -> Result<Value, String> {
     match schema.kind(key) {
         Kind::Section => section(key, text, schema, origin),
-        Kind::Leaf | Kind::Retired(_) | Kind::Unknown => {
+        Kind::Leaf | Kind::List | Kind::Retired(_) | Kind::Unknown => {
             Ok(Value::new(origin.encode().as_ref(), ValueKind::String(text.to_owned())))
         }
     }
@@ -95,6 +95,13 @@ fn section(key: &Key, text: &str, schema: &Schema, origin: &Origin) -> Result<Va
         }
     }
     Ok(Value::new(origin.encode().as_ref(), ValueKind::Table(table)))
+}
+
+/// The parts of a list, `[a, "b"]`; `None` where it is none.
+pub(super) fn items(text: &str) -> Option<Vec<String>> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    let parts = split(inner, ',').ok()?.into_iter().map(str::trim);
+    Some(parts.filter(|part| !part.is_empty()).map(str::to_owned).collect())
 }
 
 /// The parts of `text` between separators that stand outside quotes and brackets.
@@ -144,7 +151,7 @@ fn is_service_link(name: &str, text: &str, kind: Kind) -> bool {
     match kind {
         Kind::Leaf => name.ends_with("_PORT") && is_service_address(text),
         Kind::Unknown => is_service_name(name),
-        Kind::Section | Kind::Retired(_) => false,
+        Kind::Section | Kind::List | Kind::Retired(_) => false,
     }
 }
 

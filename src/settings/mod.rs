@@ -4,14 +4,16 @@
 //! them; each problem names its key, where the value comes from and what would be right. Values of secrets appear nowhere.
 //!
 //! To add a setting: document it with its default in `config/default.yaml`, add a field in `model.rs` and read it in
-//! `read`. The documented default *is* the default, and a test finds keys that are documented but not read.
+//! `read/`. The documented default *is* the default, and a test finds keys that are documented but not read.
 
 mod checks;
 mod environment;
 mod kafka;
 mod key;
 mod model;
+mod read;
 mod reader;
+mod rename;
 mod render;
 mod report;
 mod retired;
@@ -21,12 +23,7 @@ mod source;
 mod value;
 mod yaml;
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use config::{Config, Map, Value, ValueKind};
 
@@ -40,7 +37,6 @@ pub(crate) use value::{DURATION_EXPECTED, parse_duration};
 
 use reader::Reader;
 use report::Findings;
-use retired::{Fate, RETIRED};
 use schema::Schema;
 use yaml::Table;
 
@@ -81,9 +77,9 @@ fn try_load(sources: &Sources, findings: &mut Findings) -> Result<Read, Problem>
     for layer in environment::layers(sources.environment(), &schema, findings) {
         layers.push(screen::screen(layer, &schema, findings));
     }
-    let merged = rename(merge(layers), findings);
+    let merged = rename::rename(merge(layers), findings);
     let mut reader = Reader::new(&merged, findings);
-    let settings = read(&mut reader);
+    let settings = read::read(&mut reader);
     if let Some(settings) = settings.as_ref().filter(|_| reader.findings.problems.is_empty()) {
         checks::check(settings, &mut reader);
     }
@@ -112,87 +108,5 @@ fn merge(layers: Vec<Table>) -> Table {
     match merged {
         ValueKind::Table(table) => table,
         _ => Table::new(),
-    }
-}
-
-/// Moves what was given under an earlier name to where it belongs, unless something was given there.
-fn rename(mut merged: Table, findings: &mut Findings) -> Table {
-    for retired in &RETIRED {
-        let Fate::Renamed(to) = retired.fate else { continue };
-        let Some(value) = merged.remove(retired.name) else { continue };
-        let origin = Origin::decode(value.origin());
-        let given = Reader::new(&merged, findings).origin(&Key::new(to));
-        let message = if given == Origin::Default {
-            put(&mut merged, to, value);
-            format!("is the earlier name of {to}: use that")
-        } else {
-            format!("has no effect: {to}, its later name, is given as well ({given})")
-        };
-        findings.warn(WarningKind::Renamed, &Key::new(retired.name), &origin, message);
-    }
-    merged
-}
-
-fn put(table: &mut Table, dotted: &str, value: Value) {
-    match dotted.split_once('.') {
-        None => {
-            table.insert(dotted.to_owned(), value);
-        }
-        Some((section, rest)) => {
-            let section = table.entry(section.to_owned()).or_insert_with(|| Value::new(None, Table::new()));
-            if let ValueKind::Table(inner) = &mut section.kind {
-                put(inner, rest, value);
-            }
-        }
-    }
-}
-
-fn read(reader: &mut Reader<'_>) -> Option<Settings> {
-    const SHUTDOWN_LEAST: Duration = Duration::from_millis(100);
-    const SHUTDOWN_MOST: Duration = Duration::from_secs(10);
-    // Ten years, which is as good as any.
-    const DELAY_MOST_S: u64 = 10 * 366 * 86_400;
-    let _: DeliveryMode = reader.read("delivery_mode");
-    let log = Log { filter: reader.read("log_filter"), format: reader.read("log_format") };
-    let grpc_listen = listen(reader, "grpc_addr", "grpc_port");
-    let http_listen = listen(reader, "http_addr", "http_port");
-    let max_delay = Duration::from_secs(reader.read_within("max_delayed_task_allowed_sec", 0..=DELAY_MOST_S));
-    let store = read_store(reader);
-    let shutdown_timeout = reader.read_within("shutdown_timeout", SHUTDOWN_LEAST..=SHUTDOWN_MOST);
-    let kafka = kafka::read(reader)?;
-    Some(Settings { log, grpc_listen, http_listen, kafka, max_delay, store, shutdown_timeout })
-}
-
-fn listen(reader: &mut Reader<'_>, address: &str, port: &str) -> Option<SocketAddr> {
-    let address: IpAddr = reader.read(address);
-    let port: u16 = reader.read(port);
-    (port != 0).then_some(SocketAddr::new(address, port))
-}
-
-fn read_store(reader: &mut Reader<'_>) -> Store {
-    const COUNT: std::ops::RangeInclusive<NonZeroUsize> =
-        NonZeroUsize::MIN..=NonZeroUsize::MIN.saturating_add(100_000_000 - 1);
-    const MIB: u32 = 1 << 20;
-    const LOST_LEASES_MOST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1_000_000 - 1);
-    const WEEK: Duration = Duration::from_secs(7 * 86_400);
-    const SECOND: Duration = Duration::from_secs(1);
-    let least_file = NonZeroU64::MIN.saturating_add(u64::from(MIB) - 1);
-    let least_memory = NonZeroUsize::MIN.saturating_add((1 << 20) - 1);
-    Store {
-        adapter: reader.read("store.adapter"),
-        sqlite_path: reader.read("store.sqlite.path"),
-        linger: reader.read_within("store.linger", Duration::ZERO..=Duration::from_secs(10)),
-        max_bytes: reader.optional_within("store.max_size", least_file..=NonZeroU64::MAX),
-        max_pending: reader.read_within("store.max_pending_count", COUNT),
-        max_delayed: reader.read_within("store.max_delay_count", COUNT),
-        max_processing: reader.read_within("store.max_processing_count", COUNT),
-        max_outbox: reader.read_within("store.max_outbox_count", COUNT),
-        max_lost_leases: reader.read_within("store.max_processing_attempts", NonZeroU32::MIN..=LOST_LEASES_MOST),
-        deadline_grace: Duration::from_secs(reader.read_within("store.processing_deadline_grace_sec", 0..=86_400)),
-        payload_memory_bytes: reader.read_within("store.payload_memory_bytes", least_memory..=NonZeroUsize::MAX),
-        early_reports_max: reader.read_within("store.early_reports_max", 0..=10_000_000),
-        tombstones_keep: reader.read_within("store.tombstones_keep", SECOND..=WEEK),
-        hold_after_crash: reader.read_within("store.hold_after_crash", Duration::ZERO..=Duration::from_secs(300)),
-        absent_partition_limit: reader.read_within("store.absent_partition_limit", SECOND..=WEEK),
     }
 }

@@ -129,6 +129,17 @@ impl<'a> Reader<'a> {
         self.find(key).is_some_and(|value| !Written::new(value, &Origin::decode(value.origin())).is_nothing())
     }
 
+    /// Whether the value at `key` is false.
+    pub(super) fn is_false(&self, key: &Key) -> bool {
+        let written = self.find(key).map(|value| Written::new(value, &Origin::decode(value.origin())));
+        written.is_some_and(|written| bool::read(&written) == Ok(false))
+    }
+
+    /// Whether a section stands at `key`.
+    pub(super) fn is_section(&self, key: &Key) -> bool {
+        self.find(key).is_some_and(|value| matches!(value.kind, ValueKind::Table(_)))
+    }
+
     /// Where the value at `key` comes from; for a key that is not there, the section it is missing from.
     pub(super) fn origin(&self, key: &Key) -> Origin {
         let mut segments = key.segments().to_vec();
@@ -139,6 +150,23 @@ impl<'a> Reader<'a> {
             };
         }
         Origin::Default
+    }
+
+    /// Where the value at `key` comes from, if the user gave one.
+    pub(super) fn origin_if_given(&self, key: &Key) -> Option<Origin> {
+        let origin = Origin::decode(self.find(key)?.origin());
+        (origin != Origin::Default && self.is_given(key)).then_some(origin)
+    }
+
+    /// The settings in the section `name`, whose keys the user chose.
+    pub(super) fn map<T: Setting>(&mut self, name: &str) -> BTreeMap<String, T> {
+        let section = Key::new(name);
+        let names = self.names(name);
+        let read = |name: String| {
+            let key = section.child(&name);
+            Some((name, self.read_at(&key, &key)?))
+        };
+        names.into_iter().filter_map(read).collect()
     }
 
     /// The names in the section at `name`, in order.

@@ -7,10 +7,10 @@ use super::key::Key;
 pub(super) enum Fate {
     /// It is the setting of this name.
     Renamed(&'static str),
+    /// It is the setting of this name, a duration, in milliseconds.
+    RenamedMs(&'static str),
     /// It has no effect, for this reason.
     Ignored(&'static str),
-    /// It is an error, for this reason: to ignore it would expose, lose or run something.
-    Refused(&'static str),
 }
 
 /// A retired key, or a section of them.
@@ -25,7 +25,8 @@ pub(super) struct Retired {
 }
 
 /// The keys that describe Kafka in the earlier form. They are settings as long as the later form is not used.
-pub(super) const EARLIER_KAFKA: [&str; 18] = [
+pub(super) const EARLIER_KAFKA: [&str; 19] = [
+    "raw_mode",
     "kafka_topic",
     "kafka_cluster",
     "kafka_consumer_group",
@@ -46,6 +47,14 @@ pub(super) const EARLIER_KAFKA: [&str; 18] = [
     "kafka_deadletter_ssl_key_location",
 ];
 
+/// What the consumed topic's messages are turned into, in the earlier form, with `raw_mode`.
+pub(super) const EARLIER_RAW: [&str; 4] =
+    ["raw_namespace", "raw_application", "raw_taskname", "raw_processing_deadline_duration"];
+
+/// What `kafka_topics.<name>.raw` can have.
+pub(super) const RAW_FIELDS: [&str; 5] =
+    ["namespace", "application", "taskname", "processing_deadline_duration", "compression_level"];
+
 /// What a topic can have, in `kafka_topics.<name>`.
 pub(super) const TOPIC_FIELDS: [&str; 6] =
     ["cluster", "consumer_group", "produce_only", "consumer_disabled", "session_timeout_ms", "auto_offset_reset"];
@@ -62,11 +71,9 @@ pub(super) const CLUSTER_FIELDS: [&str; 8] = [
     "ssl_key_location",
 ];
 
-/// The fields of a topic that are not (yet) settings.
-pub(super) const RETIRED_TOPIC_FIELDS: [Retired; 2] = [
-    Retired { name: "auto_commit_interval_ms", harmless: &[], fate: Fate::Ignored(COMMITS) },
-    Retired { name: "raw", harmless: &[], fate: Fate::Refused(RAW) },
-];
+/// The fields of a topic that are no settings.
+pub(super) const RETIRED_TOPIC_FIELDS: [Retired; 1] =
+    [Retired { name: "auto_commit_interval_ms", harmless: &[], fate: Fate::Ignored(COMMITS) }];
 
 /// The entry for `key` or for the section it stands in.
 pub(super) fn find(key: &Key) -> Option<&'static Retired> {
@@ -78,17 +85,11 @@ pub(super) fn find(key: &Key) -> Option<&'static Retired> {
 }
 
 const COMMITS: &str = "has no effect: positions are committed once the journal has them, within kafka_commit_interval";
-const RAW: &str = "raw topics are not supported yet: remove it, and consume a topic of activations";
 const NO_UPKEEP: &str = "has no effect: timers act when they are due, there is no upkeep interval";
 const NO_VACUUM: &str = "has no effect: the file's free space is used again, it is not vacuumed in operation";
 const GROUP_COMMIT: &str = "has no effect: all changes that wait share one commit, which starts at once";
-const PUSH_ONLY: &str = "has no effect: it is for push delivery, which is not supported yet";
 const PG_ONLY: &str = "has no effect: it is for the postgres adapter, which is not supported yet";
-const RAW_ONLY: &str = "has no effect without raw topics, which are not supported yet";
 const NO_SENTRY: &str = "has no effect: reporting to Sentry is not supported yet; errors are in the logs";
-const NO_STATSD: &str = "has no effect: statsd is not supported yet; metrics are served at http_port for Prometheus";
-const NO_TOPICS: &str =
-    "has no effect: topics are not created yet; create them, the broker waits for them and names them";
 
 const fn renamed(name: &'static str, to: &'static str) -> Retired {
     Retired { name, harmless: &[], fate: Fate::Renamed(to) }
@@ -102,12 +103,12 @@ const fn ignored_unless(name: &'static str, harmless: &'static [&'static str], w
     Retired { name, harmless, fate: Fate::Ignored(why) }
 }
 
-const fn refused_unless(name: &'static str, harmless: &'static [&'static str], why: &'static str) -> Retired {
-    Retired { name, harmless, fate: Fate::Refused(why) }
+const fn renamed_ms(name: &'static str, to: &'static str) -> Retired {
+    Retired { name, harmless: &[], fate: Fate::RenamedMs(to) }
 }
 
 /// Every retired key.
-pub(super) const RETIRED: [Retired; 80] = [
+pub(super) const RETIRED: [Retired; 59] = [
     renamed("database_adapter", "store.adapter"),
     renamed("db_path", "store.sqlite.path"),
     renamed("db_max_size", "store.max_size"),
@@ -116,31 +117,14 @@ pub(super) const RETIRED: [Retired; 80] = [
     renamed("max_processing_count", "store.max_processing_count"),
     renamed("max_processing_attempts", "store.max_processing_attempts"),
     renamed("processing_deadline_grace_sec", "store.processing_deadline_grace_sec"),
-    refused_unless(
-        "grpc_shared_secret",
-        &["[]"],
-        "authentication is not supported yet, and the port would be open to everybody: remove it and protect the port",
-    ),
-    refused_unless(
-        "runtime_config_path",
-        &[],
-        "runtime rules are not supported yet, and tasks that they drop would run: remove it to go without them",
-    ),
-    refused_unless("raw_mode", &["false"], RAW),
-    ignored("raw_namespace", RAW_ONLY),
-    ignored("raw_application", RAW_ONLY),
-    ignored("raw_taskname", RAW_ONLY),
-    ignored("raw_processing_deadline_duration", RAW_ONLY),
     ignored("kafka_auto_commit_interval_ms", COMMITS),
     ignored("kafka_consume_retry_topic", "has no effect: the existing system removed it, too"),
-    ignored("kafka_long_topic", "has no effect: demoting namespaces to another topic is not supported yet"),
     ignored(
         "upkeep_deadline_reset_skip_after_startup_sec",
         "has no effect: leases are journalled and go on after a restart, so that none is reset early",
     ),
     ignored("upkeep_task_interval_ms", NO_UPKEEP),
     ignored("upkeep_unhealthy_interval_ms", "has no effect: health is judged by progress, not by an upkeep interval"),
-    ignored_unless("health_check_killswitched", &["false"], "has no effect: health cannot be forced yet"),
     ignored("maintenance_task_interval_ms", NO_VACUUM),
     ignored("full_vacuum_on_start", NO_VACUUM),
     ignored("full_vacuum_on_upkeep", NO_VACUUM),
@@ -154,9 +138,6 @@ pub(super) const RETIRED: [Retired; 80] = [
     ),
     ignored("runtime_metrics_interval", "has no effect: metrics are read when they are asked for"),
     ignored_unless("log_async_backtrace", &["false"], "has no effect: there are no asynchronous backtraces"),
-    ignored_unless("batch_status_updates", &["false"], GROUP_COMMIT),
-    ignored("status_update_batch_size", GROUP_COMMIT),
-    ignored("status_update_interval_ms", GROUP_COMMIT),
     ignored("db_insert_batch_max_len", GROUP_COMMIT),
     ignored("db_insert_batch_max_size", GROUP_COMMIT),
     ignored("db_insert_batch_max_time_ms", GROUP_COMMIT),
@@ -174,25 +155,16 @@ pub(super) const RETIRED: [Retired; 80] = [
     ignored("sentry_dsn", NO_SENTRY),
     ignored("sentry_env", NO_SENTRY),
     ignored_unless("traces_sample_rate", &["0", "0.0"], NO_SENTRY),
-    ignored("statsd_addr", NO_STATSD),
-    ignored_unless("default_metrics_tags", &["{}"], NO_STATSD),
-    ignored_unless("create_missing_topics", &["false"], NO_TOPICS),
-    ignored("default_topic_partitions", NO_TOPICS),
-    ignored_unless("canary_tasks", &["0"], "has no effect: canary tasks are not supported yet"),
-    ignored("grpc_max_message_size", PUSH_ONLY),
-    ignored("worker_map", PUSH_ONLY),
-    ignored("fetch", PUSH_ONLY),
-    ignored("fetch_threads", PUSH_ONLY),
-    ignored("fetch_wait_ms", PUSH_ONLY),
-    ignored("fetch_batch_size", PUSH_ONLY),
-    ignored("push", PUSH_ONLY),
-    ignored("push_threads", PUSH_ONLY),
-    ignored("push_timeout_ms", PUSH_ONLY),
-    ignored("push_queue_size", PUSH_ONLY),
-    ignored("push_queue_timeout_ms", PUSH_ONLY),
-    ignored_unless("batch_push_updates", &["false"], PUSH_ONLY),
-    ignored("push_update_batch_size", PUSH_ONLY),
-    ignored("push_update_interval_ms", PUSH_ONLY),
+    renamed("fetch_threads", "fetch.threads"),
+    renamed_ms("fetch_wait_ms", "fetch.backoff"),
+    renamed("fetch_batch_size", "fetch.batch_length"),
+    renamed("push_threads", "push.threads"),
+    renamed_ms("push_timeout_ms", "push.timeout"),
+    renamed("push_queue_size", "push.queue.size"),
+    renamed_ms("push_queue_timeout_ms", "push.queue.timeout"),
+    renamed("batch_push_updates", "push.update.batched"),
+    renamed("push_update_batch_size", "push.update.batch.length"),
+    renamed_ms("push_update_interval_ms", "push.update.batch.interval"),
     ignored("store.pg", PG_ONLY),
     ignored("store.contention_drain_age_sec", PG_ONLY),
     ignored_unless("run_migrations", &["false"], PG_ONLY),
@@ -217,7 +189,7 @@ mod tests {
         let comments: Vec<_> = documented.lines().filter(|line| line.starts_with('#')).collect();
         let comments = comments.join("\n");
         let words: Vec<_> = comments.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).collect();
-        let names = RETIRED.iter().map(|retired| retired.name).chain(EARLIER_KAFKA);
+        let names = RETIRED.iter().map(|retired| retired.name).chain(EARLIER_KAFKA).chain(EARLIER_RAW);
         let missing: Vec<_> =
             names.filter(|name| !words.iter().any(|word| word.trim_end_matches('.') == *name)).collect();
         assert!(missing.is_empty(), "not in config/default.yaml: {missing:?}");

@@ -6,7 +6,9 @@ use config::ValueKind;
 use super::{
     key::Key,
     report::Problem,
-    retired::{self, CLUSTER_FIELDS, EARLIER_KAFKA, RETIRED_TOPIC_FIELDS, Retired, TOPIC_FIELDS},
+    retired::{
+        self, CLUSTER_FIELDS, EARLIER_KAFKA, EARLIER_RAW, RAW_FIELDS, RETIRED_TOPIC_FIELDS, Retired, TOPIC_FIELDS,
+    },
     yaml::{self, Table},
 };
 
@@ -25,8 +27,10 @@ pub(super) struct Schema {
 pub(super) enum Kind {
     /// It holds other keys.
     Section,
-    /// It is a setting.
+    /// It is a setting with one value.
     Leaf,
+    /// It is a setting with a list of values.
+    List,
     /// It is no setting under this name.
     Retired(&'static Retired),
     /// It is nothing.
@@ -45,10 +49,13 @@ impl Schema {
     pub(super) fn kind(&self, key: &Key) -> Kind {
         let segments: Vec<&str> = key.segments().iter().map(String::as_str).collect();
         match segments.as_slice() {
-            [] | ["kafka_topics" | "kafka_clusters"] | ["kafka_topics" | "kafka_clusters", _] => Kind::Section,
+            [] | ["kafka_topics" | "kafka_clusters" | "worker_map" | "default_metrics_tags"] => Kind::Section,
+            ["kafka_topics" | "kafka_clusters", _] | ["kafka_topics", _, "raw"] => Kind::Section,
+            ["worker_map" | "default_metrics_tags", _] => Kind::Leaf,
             ["kafka_topics", _, field] => topic_field(field),
+            ["kafka_topics", _, "raw", field] if RAW_FIELDS.contains(field) => Kind::Leaf,
             ["kafka_clusters", _, field] if CLUSTER_FIELDS.contains(field) => Kind::Leaf,
-            [name] if EARLIER_KAFKA.contains(name) => Kind::Leaf,
+            [name] if EARLIER_KAFKA.contains(name) || EARLIER_RAW.contains(name) => Kind::Leaf,
             _ => retired::find(key).map_or_else(|| self.documented(&segments), Kind::Retired),
         }
     }
@@ -57,7 +64,8 @@ impl Schema {
     pub(super) fn names_in(&self, section: &Key) -> Vec<String> {
         let segments: Vec<&str> = section.segments().iter().map(String::as_str).collect();
         match segments.as_slice() {
-            ["kafka_topics", _] => TOPIC_FIELDS.map(str::to_owned).to_vec(),
+            ["kafka_topics", _] => TOPIC_FIELDS.into_iter().chain(["raw"]).map(str::to_owned).collect(),
+            ["kafka_topics", _, "raw"] => RAW_FIELDS.map(str::to_owned).to_vec(),
             ["kafka_clusters", _] => CLUSTER_FIELDS.map(str::to_owned).to_vec(),
             _ => self.table(&segments).map(|table| table.keys().cloned().collect()).unwrap_or_default(),
         }
@@ -67,6 +75,7 @@ impl Schema {
         let Some((last, section)) = segments.split_last() else { return Kind::Section };
         match self.table(section).and_then(|table| table.get(*last)).map(|value| &value.kind) {
             Some(ValueKind::Table(_)) => Kind::Section,
+            Some(ValueKind::Array(_)) => Kind::List,
             Some(_) => Kind::Leaf,
             None => Kind::Unknown,
         }

@@ -34,6 +34,7 @@ impl Screen<'_> {
         match self.schema.kind(&key) {
             Kind::Section => self.subsection(&key, value, &origin),
             Kind::Leaf => self.leaf(&key, value, &origin),
+            Kind::List => self.list(&key, value, &origin),
             Kind::Retired(retired) => self.retired(&key, value, &origin, retired),
             Kind::Unknown => {
                 let message = format!("there is no such setting{}", self.suggestion(section, name));
@@ -74,17 +75,28 @@ impl Screen<'_> {
         None
     }
 
+    fn list(&mut self, key: &Key, value: Value, origin: &Origin) -> Option<Value> {
+        let ValueKind::Array(items) = &value.kind else { return self.leaf(key, value, origin) };
+        let is_single = |item: &Value| !matches!(item.kind, ValueKind::Table(_) | ValueKind::Array(_));
+        if items.iter().all(is_single) {
+            return Some(value);
+        }
+        self.findings.refuse(key, None, origin, "expected a list of single values");
+        None
+    }
+
     fn retired(&mut self, key: &Key, value: Value, origin: &Origin, retired: &Retired) -> Option<Value> {
         if asks_for_nothing(&value, retired) {
             return None;
         }
         let origin = if *origin == Origin::Default { innermost(&value) } else { origin.clone() };
         match retired.fate {
-            Fate::Renamed(_) => return self.leaf(key, value, &origin),
-            Fate::Ignored(why) => self.findings.warn(WarningKind::Ignored, key, &origin, why),
-            Fate::Refused(why) => self.findings.refuse(key, None, &origin, why),
+            Fate::Renamed(_) | Fate::RenamedMs(_) => self.leaf(key, value, &origin),
+            Fate::Ignored(why) => {
+                self.findings.warn(WarningKind::Ignored, key, &origin, why);
+                None
+            }
         }
-        None
     }
 
     /// The known name that `name` may have been meant for: at most a third of its letters differ.

@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize},
     path::PathBuf,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use super::{environment, report::Origin, yaml};
 
 /// A single value as it was written.
-pub(super) struct Written {
+pub(in crate::settings) struct Written {
     /// What it is as YAML.
     kind: ValueKind,
     /// As it stands in the environment, where anything may be meant as text.
@@ -53,6 +53,21 @@ impl Written {
         }
     }
 
+    /// The parts of a list.
+    fn items(&self) -> Result<Vec<Self>, String> {
+        match (&self.raw, &self.kind) {
+            (Some(raw), _) if raw.starts_with('[') => {
+                let parts = environment::items(raw).ok_or(LIST_EXPECTED)?;
+                Ok(parts.iter().map(|raw| Self { kind: environment_kind(raw), raw: Some(raw.clone()) }).collect())
+            }
+            (Some(raw), kind) => Ok(vec![Self { kind: kind.clone(), raw: Some(raw.clone()) }]),
+            (None, ValueKind::Array(items)) => {
+                Ok(items.iter().map(|item| Self { kind: item.kind.clone(), raw: None }).collect())
+            }
+            (None, kind) => Ok(vec![Self { kind: kind.clone(), raw: None }]),
+        }
+    }
+
     fn whole(&self) -> Option<i64> {
         match self.kind {
             ValueKind::I64(number) => Some(number),
@@ -61,13 +76,15 @@ impl Written {
     }
 }
 
+const LIST_EXPECTED: &str = r#"expected a list in the form ["one", "two"]"#;
+
 /// What is in quotes is text, whatever it looks like.
 fn environment_kind(raw: &str) -> ValueKind {
     if raw.starts_with('"') { ValueKind::String(raw.to_owned()) } else { yaml::plain(raw) }
 }
 
 /// A type that a setting can have.
-pub(super) trait Setting: Sized {
+pub(in crate::settings) trait Setting: Sized {
     /// Reads it; the error says what was expected.
     fn read(written: &Written) -> Result<Self, String>;
 
@@ -202,7 +219,38 @@ macro_rules! counts {
 }
 
 whole_numbers! { u16, 0; u32, 0; u64, 0; usize, 0; }
-counts! { NonZeroU32, u32; NonZeroU64, u64; NonZeroUsize, usize; }
+counts! { NonZeroU16, u16; NonZeroU32, u32; NonZeroU64, u64; NonZeroUsize, usize; }
+
+impl Setting for i32 {
+    fn read(written: &Written) -> Result<Self, String> {
+        let number = written.whole().ok_or("expected a whole number")?;
+        Self::try_from(number).map_err(|_| format!("expected a number from {} to {}", Self::MIN, Self::MAX))
+    }
+
+    fn placeholder() -> Self {
+        0
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A list; what is no list counts as a list of one.
+impl<T: Setting> Setting for Vec<T> {
+    fn read(written: &Written) -> Result<Self, String> {
+        written.items()?.iter().map(T::read).collect()
+    }
+
+    fn placeholder() -> Self {
+        Self::new()
+    }
+
+    fn write(&self) -> String {
+        let items: Vec<_> = self.iter().map(T::write).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
 
 impl Setting for Duration {
     fn read(written: &Written) -> Result<Self, String> {

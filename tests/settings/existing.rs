@@ -19,15 +19,15 @@ fn the_earlier_keys_describe_a_topic_and_two_clusters() {
         ("TASKBROKER_KAFKA_DEADLETTER_SASL_PASSWORD", "0123"),
     ]);
     let kafka = &loaded.settings.kafka;
-    assert_eq!((kafka.source.topic.as_str(), kafka.source.group.as_str()), ("tasks", "workers"));
-    assert_eq!(kafka.source.cluster.address, "kafka:9092");
-    assert!(kafka.source.cluster.sasl.is_none());
-    assert_eq!(kafka.outbox.cluster.address, "dead:9092");
-    assert_eq!(kafka.outbox.cluster.security_protocol, SecurityProtocol::SaslSsl);
-    let sasl = kafka.outbox.cluster.sasl.as_ref().unwrap();
+    assert_eq!((kafka.sources[0].topic.as_str(), kafka.sources[0].group.as_str()), ("tasks", "workers"));
+    assert_eq!(kafka.sources[0].cluster.address, "kafka:9092");
+    assert!(kafka.sources[0].cluster.sasl.is_none());
+    assert_eq!(kafka.outbox.dead_letter.cluster.address, "dead:9092");
+    assert_eq!(kafka.outbox.dead_letter.cluster.security_protocol, SecurityProtocol::SaslSsl);
+    let sasl = kafka.outbox.dead_letter.cluster.sasl.as_ref().unwrap();
     assert_eq!((sasl.mechanism, sasl.username.as_str()), (SaslMechanism::ScramSha256, "u"));
     assert_eq!(secrecy::ExposeSecret::expose_secret(&sasl.password), "0123");
-    assert_eq!((kafka.outbox.dead_letter_topic.as_str(), kafka.outbox.retry_topic.as_str()), ("graves", "again"));
+    assert_eq!((kafka.outbox.dead_letter.topic.as_str(), kafka.outbox.retry.topic.as_str()), ("graves", "again"));
     let shown = &loaded.effective[&Key::new("kafka_topics.tasks.consumer_group")];
     assert_eq!(shown.origin.to_string(), "environment variable TASKBROKER_KAFKA_CONSUMER_GROUP");
 }
@@ -37,8 +37,8 @@ fn without_a_dead_letter_cluster_the_main_one_is_used_with_its_credentials() {
     let text = "kafka_cluster: kafka:9092\nkafka_security_protocol: sasl_plaintext\nkafka_sasl_mechanism: PLAIN\n\
                 kafka_sasl_username: u\nkafka_sasl_password: p";
     let outbox = yaml(text).settings.kafka.outbox;
-    assert_eq!(outbox.cluster.address, "kafka:9092");
-    assert_eq!(outbox.cluster.sasl.unwrap().username, "u");
+    assert_eq!(outbox.dead_letter.cluster.address, "kafka:9092");
+    assert_eq!(outbox.dead_letter.cluster.sasl.unwrap().username, "u");
 }
 
 #[test]
@@ -88,13 +88,12 @@ fn topics_and_clusters_must_fit_together() {
              end",
         ),
         (
-            MAPS.replace("consumer_group: workers", "consumer_disabled: true, consumer_group: workers"),
-            "kafka_topics: no topic is consumed: each is produce_only or consumer_disabled, and one must not be",
+            MAPS.replace("consumer_group: workers", "produce_only: true"),
+            "kafka_topics: no topic is consumed: each is produce_only, and one must not be",
         ),
         (
             format!("{MAPS}  more: {{cluster: main, consumer_group: workers}}"),
-            "kafka_topics: 2 topics are consumed (more, tasks), and one broker consumes one so far: declare the others as \
-             produce_only, or run a broker for each",
+            "kafka_retry_topic (built-in default): is missing: with more than one consumed topic, say where retries go",
         ),
         (
             MAPS.replace(", consumer_group: workers", ""),
@@ -118,14 +117,14 @@ fn a_topic_about_which_nothing_is_said_is_refused() {
 }
 
 #[test]
-fn retries_and_dead_letters_leave_by_one_producer() {
-    let said = yaml_problems("kafka_cluster: a:1\nkafka_deadletter_cluster: b:1");
-    assert!(
-        said[0].starts_with("kafka_retry_topic, kafka_deadletter_topic: retries go to the topic taskworker"),
-        "{said:?}"
-    );
-    let loaded = yaml("kafka_cluster: a:1\nkafka_deadletter_cluster: b:1\nkafka_retry_topic: again");
-    assert_eq!(loaded.settings.kafka.outbox.cluster.address, "b:1");
+fn retries_and_dead_letters_each_go_to_their_own_cluster() {
+    let outbox = yaml("kafka_cluster: a:1\nkafka_deadletter_cluster: b:1").settings.kafka.outbox;
+    assert_eq!((outbox.retry.topic.as_str(), outbox.retry.cluster.address.as_str()), ("taskworker", "a:1"));
+    assert_eq!(outbox.dead_letter.cluster.address, "b:1");
+    assert_eq!(outbox.forward.cluster.address, "b:1");
+    let outbox =
+        yaml("kafka_cluster: a:1\nkafka_deadletter_cluster: b:1\nkafka_retry_topic: again").settings.kafka.outbox;
+    assert_eq!(outbox.retry.cluster.address, "b:1");
 }
 
 #[test]
@@ -174,7 +173,7 @@ fn what_has_no_effect_is_said_once_with_the_reason() {
                 "a.yaml",
                 "upkeep_deadline_reset_skip_after_startup_sec: 60\nkafka_auto_commit_interval_ms: 5000\n",
             )
-            .with_environment([("TASKBROKER_PUSH__THREADS", "4"), ("TASKBROKER_PUSH__QUEUE__SIZE", "4")]),
+            .with_environment([("TASKBROKER_STORE__PG__PORT", "4"), ("TASKBROKER_STORE__PG__HOST", "4")]),
     )
     .unwrap();
     let said = warnings(&loaded, WarningKind::Ignored);

@@ -7,7 +7,7 @@ use taskbroker::settings::{
     AssignmentStrategy, Key, LogFormat, OffsetReset, Origin, Sources, StoreAdapter, WarningKind, load, render_effective,
 };
 
-use super::{MAPS, environment, warnings, yaml};
+use super::{MAPS, environment, warnings, yaml, yaml_problems};
 
 #[test]
 fn the_defaults_are_those_of_the_existing_system_where_it_has_them() {
@@ -15,13 +15,13 @@ fn the_defaults_are_those_of_the_existing_system_where_it_has_them() {
     assert_eq!(settings.log.filter, "info,librdkafka=warn,h2=off");
     assert_eq!(settings.log.format, LogFormat::Text);
     assert_eq!(settings.grpc_listen, Some(SocketAddr::from(([0, 0, 0, 0], 50051))));
-    let (source, outbox) = (settings.kafka.source, settings.kafka.outbox);
+    let (source, outbox) = (settings.kafka.sources[0].clone(), settings.kafka.outbox);
     assert_eq!((source.topic.as_str(), source.group.as_str()), ("taskworker", "taskworker"));
     assert_eq!(source.cluster.address, "127.0.0.1:9092");
     assert_eq!(source.session_timeout, Duration::from_secs(6));
     assert_eq!(source.offset_reset, OffsetReset::Latest);
     assert_eq!(source.assignment_strategy, AssignmentStrategy::RangeRoundRobin);
-    assert_eq!((outbox.dead_letter_topic.as_str(), outbox.retry_topic.as_str()), ("taskworker-dlq", "taskworker"));
+    assert_eq!((outbox.dead_letter.topic.as_str(), outbox.retry.topic.as_str()), ("taskworker-dlq", "taskworker"));
     assert_eq!(outbox.send_timeout, Duration::from_millis(500));
     assert_eq!(outbox.max_message_bytes.get(), 5_000_000);
     assert_eq!(settings.max_delay, Duration::from_secs(3600));
@@ -44,7 +44,7 @@ fn every_documented_key_is_read_and_every_key_that_is_read_is_documented() {
     }
     let loaded = load(&Sources::defaults()).unwrap();
     // The defaults name no topic and no cluster; which ones that stands for is worked out.
-    let derived = |key: &&Key| ["kafka_topics", "kafka_clusters"].contains(&key.segments()[0].as_str());
+    let derived = |key: &&Key| ["kafka_topics", "kafka_clusters", "worker_map"].contains(&key.segments()[0].as_str());
     let read: BTreeSet<_> = loaded.effective.keys().filter(|key| !derived(key)).cloned().collect();
     assert_eq!(keys, read);
     assert!(loaded.effective.values().all(|effective| effective.origin == Origin::Default));
@@ -134,16 +134,21 @@ fn maps_come_by_the_environment_whole_or_key_by_key() {
     );
     assert_eq!(format!("{:?}", whole.settings), format!("{:?}", single.settings));
     assert_eq!(format!("{:?}", whole.settings), format!("{:?}", file.settings));
-    assert_eq!(whole.settings.kafka.source.cluster.address, "a:1,b:2");
+    assert_eq!(whole.settings.kafka.sources[0].cluster.address, "a:1,b:2");
 }
 
 #[test]
-fn names_of_topics_may_hold_dots_brackets_and_hyphens() {
-    let text = MAPS.replace("  tasks:", "  'my.tasks[0]-a':");
+fn names_of_topics_may_hold_dots_and_hyphens() {
+    let text = MAPS.replace("  tasks:", "  'my.tasks_0-a':");
     let loaded = yaml(&text);
-    assert_eq!(loaded.settings.kafka.source.topic, "my.tasks[0]-a");
+    assert_eq!(loaded.settings.kafka.sources[0].topic, "my.tasks_0-a");
     let again = yaml(&render_effective(&loaded));
     assert_eq!(format!("{:?}", again.settings), format!("{:?}", loaded.settings));
+    let said = yaml_problems(&MAPS.replace("  tasks:", "  'tasks/0':"));
+    assert!(
+        said[0].starts_with("kafka_topics.\"tasks/0\" (test.yaml line 5): no topic can be called \"tasks/0\""),
+        "{said:?}"
+    );
     let by_environment = environment(&[
         ("TASKBROKER_KAFKA_CLUSTERS", r#"{main={address="kafka:9092"}}"#),
         (
@@ -151,22 +156,22 @@ fn names_of_topics_may_hold_dots_brackets_and_hyphens() {
             "{My.Tasks={cluster=main,consumer_group=g},taskworker-dlq={cluster=main,produce_only=true}}",
         ),
     ]);
-    assert_eq!(by_environment.settings.kafka.source.topic, "My.Tasks");
+    assert_eq!(by_environment.settings.kafka.sources[0].topic, "My.Tasks");
 }
 
 #[test]
 fn a_variable_changes_one_field_of_a_topic_in_the_file() {
     let variables = [("TASKBROKER_KAFKA_TOPICS__TASKS__CONSUMER_GROUP", "others")];
     let loaded = load(&Sources::defaults().with_yaml("a.yaml", MAPS).with_environment(variables)).unwrap();
-    assert_eq!(loaded.settings.kafka.source.group, "others");
-    assert_eq!(loaded.settings.kafka.source.topic, "tasks");
+    assert_eq!(loaded.settings.kafka.sources[0].group, "others");
+    assert_eq!(loaded.settings.kafka.sources[0].topic, "tasks");
 }
 
 #[test]
 fn a_topic_overrides_what_holds_for_all() {
     let text =
         MAPS.replace("consumer_group: workers", "consumer_group: g, session_timeout_ms: 9000, auto_offset_reset: end");
-    let source = yaml(&format!("{text}\nkafka_auto_offset_reset: earliest")).settings.kafka.source;
+    let source = yaml(&format!("{text}\nkafka_auto_offset_reset: earliest")).settings.kafka.sources.remove(0);
     assert_eq!(source.session_timeout, Duration::from_secs(9));
     assert_eq!(source.offset_reset, OffsetReset::Latest);
 }
@@ -175,7 +180,7 @@ fn a_topic_overrides_what_holds_for_all() {
 fn an_alias_repeats_what_its_anchor_names() {
     let text = "x-common: &c {address: 'kafka:9092'}\nkafka_clusters: {main: *c, other: *c}\n\
                 kafka_topics: {t: {cluster: main, consumer_group: g}, taskworker-dlq: {cluster: other, produce_only: true}}";
-    assert_eq!(yaml(text).settings.kafka.outbox.cluster.address, "kafka:9092");
+    assert_eq!(yaml(text).settings.kafka.outbox.dead_letter.cluster.address, "kafka:9092");
 }
 
 #[test]

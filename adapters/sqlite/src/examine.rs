@@ -9,7 +9,7 @@ use crate::{
     connect::scalar,
     error::{corrupt, during},
     existing,
-    schema::{SCHEMA_VERSION, SCHEMA_VERSION_MIN},
+    schema::SCHEMA_VERSION,
 };
 
 /// What is in a database.
@@ -21,8 +21,6 @@ pub(crate) enum Found {
     Store {
         /// Its last owner closed it in good order.
         closed: bool,
-        /// The version of its tables.
-        version: i64,
     },
     /// The existing system's rows.
     Existing,
@@ -61,7 +59,7 @@ pub(crate) async fn examine(conn: &mut SqliteConnection, path: &Path) -> Result<
             "its tables have version {newer}, and this program knows them up to version {SCHEMA_VERSION}: it was \
              written by a newer taskbroker; use that one or a later one"
         )),
-        version @ SCHEMA_VERSION_MIN..=SCHEMA_VERSION => Ok(Found::Store { closed: closed(conn).await?, version }),
+        SCHEMA_VERSION => Ok(Found::Store { closed: closed(conn).await? }),
         unknown => refuse(format!("its tables have version {unknown}, which no taskbroker has written")),
     }
 }
@@ -69,7 +67,7 @@ pub(crate) async fn examine(conn: &mut SqliteConnection, path: &Path) -> Result<
 /// Whether the store in it was closed in good order; an error where it is none of ours.
 pub(crate) async fn ours(conn: &mut SqliteConnection, path: &Path) -> Result<bool, StoreError> {
     match examine(conn, path).await? {
-        Found::Store { closed, .. } => Ok(closed),
+        Found::Store { closed } => Ok(closed),
         Found::Empty => Err(StoreError::Failed(format!("there is no store in {}", path.display()))),
         Found::Existing => Err(StoreError::Incompatible {
             path: path.display().to_string(),

@@ -21,14 +21,14 @@ SELECT typeof(key), typeof(id), typeof(route), typeof(slot), typeof(\"offset\"),
     typeof(added_at_ms), typeof(run_limit_ms), typeof(expires_at_ms), typeof(delayed_until_ms), typeof(at_most_once),
     typeof(dead_letter), typeof(marked), typeof(attempt), typeof(payload_bytes), typeof(lost_leases), typeof(state),
     typeof(state_at_ms), typeof(retry_max_attempts), typeof(retry_delay_s), typeof(cause), typeof(cause_reason),
-    typeof(parked),
+    typeof(parked), typeof(begun),
     json_array(0, 0, 0, iif(typeof(slot) = 'integer', slot, NULL), 0, 0, 0,
         iif(typeof(run_limit_ms) = 'integer', run_limit_ms, NULL), 0, 0,
         iif(typeof(at_most_once) = 'integer', at_most_once, NULL),
         iif(typeof(dead_letter) = 'integer', dead_letter, NULL), iif(typeof(marked) = 'integer', marked, NULL),
         iif(typeof(attempt) = 'integer', attempt, NULL), iif(typeof(payload_bytes) = 'integer', payload_bytes, NULL),
         iif(typeof(lost_leases) = 'integer', lost_leases, NULL), 0, 0,
-        iif(typeof(retry_max_attempts) = 'integer', retry_max_attempts, NULL))
+        iif(typeof(retry_max_attempts) = 'integer', retry_max_attempts, NULL), 0, 0, 0, 0, iif(typeof(begun) = 'integer', begun, NULL))
 FROM activation WHERE key = ?1";
 
 /// What a column may hold.
@@ -46,7 +46,7 @@ enum Kind {
 const U32: u64 = u32::MAX as u64;
 
 /// The columns of a row as they are read, and what each may hold.
-const COLUMNS: [(&str, Kind); 23] = [
+const COLUMNS: [(&str, Kind); 24] = [
     ("key", Kind::Integer),
     ("id", Kind::Text),
     ("route", Kind::Integer),
@@ -70,6 +70,7 @@ const COLUMNS: [(&str, Kind); 23] = [
     ("cause", Kind::TextOrNull),
     ("cause_reason", Kind::TextOrNull),
     ("parked", Kind::TextOrNull),
+    ("begun", Kind::UpToOrNull(255)),
 ];
 
 /// The first column that holds what it may not, in words, out of the result of [`TYPES`].

@@ -19,7 +19,7 @@ use crate::{
     paths::{beside, canonical, size, sync_directory, sync_file},
     read::from_hex,
     routes::{PRUNE_ROUTES, Routes},
-    schema::{create, upgrade},
+    schema::create,
     store::SqliteStore,
     wal::checkpoint,
     writer::Writer,
@@ -164,7 +164,7 @@ async fn look_through(options: &SqliteOptions, path: &Path, conn: &mut SqliteCon
     let found = examine(conn, path).await?;
     let checked = match options.check {
         IntegrityCheck::Always => true,
-        IntegrityCheck::AfterCrash => !matches!(found, Found::Store { closed: true, .. }),
+        IntegrityCheck::AfterCrash => !matches!(found, Found::Store { closed: true }),
         IntegrityCheck::Never => false,
     };
     if checked {
@@ -189,8 +189,7 @@ async fn settle_in(
             let path = path.display();
             return Err(StoreError::Failed(format!("{path} was put in the place of the store while it was opened")));
         }
-        Found::Store { version, .. } => {
-            upgrade(conn, version).await?;
+        Found::Store { .. } => {
             let pruned = raw_sql(PRUNE_ROUTES).execute(&mut *conn).await;
             pruned.map_err(during("removing routes that no row has"))?;
         }

@@ -8,18 +8,16 @@ use crate::error::during;
 /// The version of the tables. A file with a larger one is refused by name.
 pub const SCHEMA_VERSION: i64 = 2;
 
-/// The oldest version that is brought up to this one when it is opened.
-pub(crate) const SCHEMA_VERSION_MIN: i64 = 1;
-
 /// The state of a row as a number in `activation.state`.
 pub(crate) mod state {
     pub(crate) const PENDING: i64 = 0;
     pub(crate) const PROCESSING: i64 = 1;
     pub(crate) const RETRY: i64 = 2;
     pub(crate) const FAILED: i64 = 3;
+    pub(crate) const FORWARD: i64 = 4;
 }
 
-/// The status word of a row. It runs in whatever SQLite the reader has: 3.37 knows all of it, but has the time in milliseconds
+/// The status word of a row. What waits to be forwarded is called as in the existing system, which claims it for that. It runs in whatever SQLite the reader has: 3.37 knows all of it, but has the time in milliseconds
 /// only as a Julian day.
 pub(crate) const STATUS_WORD: &str = "CASE a.state
     WHEN 0 THEN CASE
@@ -29,10 +27,12 @@ pub(crate) const STATUS_WORD: &str = "CASE a.state
     WHEN 1 THEN 'Processing'
     WHEN 2 THEN 'Retry'
     WHEN 3 THEN 'Failure'
+    WHEN 4 THEN 'Claimed'
 END";
 
 /// Times are milliseconds since the epoch. `state_at_ms` is when a pending row is ready, or a lease ends. `retry_delay_s`
-/// is an unsigned number in two's complement. Booleans are 0 or 1.
+/// is an unsigned number in two's complement. Booleans are 0 or 1. `parked` is why Kafka refuses the row's message for good;
+/// `begun` tells that it may have been sent. The verdict of an early report is its number in the wire protocol. `reject` has rows that make no sense, with what is left of them.
 const TABLES: &str = "
 CREATE TABLE taskbroker_meta (name TEXT PRIMARY KEY NOT NULL, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE route (
@@ -62,7 +62,8 @@ CREATE TABLE activation (
     retry_delay_s INTEGER,
     cause TEXT,
     cause_reason TEXT,
-    parked TEXT
+    parked TEXT,
+    begun INTEGER
 );
 CREATE TABLE payload (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 CREATE TABLE position (
@@ -77,12 +78,14 @@ CREATE TABLE position (
     acknowledged INTEGER NOT NULL,
     read_limit INTEGER NOT NULL
 );
-CREATE TABLE early_report (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
+CREATE TABLE early_report (
+    id TEXT PRIMARY KEY NOT NULL,
+    verdict INTEGER NOT NULL,
+    max_attempts INTEGER,
+    delay_s INTEGER,
+    of_copy INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE tombstone (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, slot INTEGER NOT NULL);
-";
-
-/// What version 2 added: rows that make no sense, moved aside with what is left of them.
-const REJECT: &str = "
 CREATE TABLE reject (
     number INTEGER PRIMARY KEY, key INTEGER NOT NULL, id TEXT NOT NULL, reason TEXT NOT NULL, bytes BLOB
 );
@@ -124,23 +127,11 @@ LEFT JOIN position AS s ON s.slot = a.slot;
 pub(crate) async fn create(conn: &mut SqliteConnection) -> Result<(), StoreError> {
     let view = view();
     let sql = format!(
-        "BEGIN IMMEDIATE; {TABLES} {REJECT} {view}
+        "BEGIN IMMEDIATE; {TABLES} {view}
 INSERT INTO taskbroker_meta VALUES
     ('schema_version', {SCHEMA_VERSION}), ('identity', lower(hex(randomblob(16)))), ('closed', 1);
 COMMIT;"
     );
     let made = raw_sql(sqlx::AssertSqlSafe(sql)).execute(conn).await;
     made.map(drop).map_err(during("making the tables"))
-}
-
-/// Brings the tables of an earlier version up to this one, in one transaction.
-pub(crate) async fn upgrade(conn: &mut SqliteConnection, from: i64) -> Result<(), StoreError> {
-    if from >= SCHEMA_VERSION {
-        return Ok(());
-    }
-    let sql = format!(
-        "BEGIN IMMEDIATE; {REJECT} UPDATE taskbroker_meta SET value = {SCHEMA_VERSION} WHERE name = 'schema_version'; COMMIT;"
-    );
-    let done = raw_sql(sqlx::AssertSqlSafe(sql)).execute(conn).await;
-    done.map(drop).map_err(during("bringing the tables up to date"))
 }

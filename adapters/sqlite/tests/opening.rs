@@ -314,17 +314,3 @@ async fn rows_that_make_no_sense_at_the_ends_of_pages_hide_nothing() {
     }
     assert_eq!(seen, 494);
 }
-
-#[tokio::test]
-async fn tables_of_the_first_version_are_brought_up_to_date() {
-    let (_directory, path) = place();
-    filled(&path).await;
-    execute(&path, "DROP TABLE reject; UPDATE taskbroker_meta SET value = 1 WHERE name = 'schema_version'").await;
-    for _ in 0..2 {
-        let store = open(&path).await.store;
-        assert_eq!(contents(&store).await.rows.len(), 500);
-        store.close().await;
-    }
-    execute(&path, "SELECT number FROM reject").await;
-    assert_eq!(taskbroker_sqlite::inspect(&path).await.unwrap().schema_version, SCHEMA_VERSION);
-}

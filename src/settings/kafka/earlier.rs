@@ -1,14 +1,16 @@
 //! Topics and clusters in the earlier form: one consumed topic and one or two clusters, a key for each of their fields.
 
 use super::{
-    Common, Declared, Topic,
+    Common, Declared, Role, Topic,
     cluster::{self, Place},
+    raw,
 };
 use crate::settings::{
     key::Key,
+    model::Raw,
     reader::Reader,
-    report::Origin,
-    retired::{CLUSTER_FIELDS, EARLIER_KAFKA},
+    report::{Origin, WarningKind},
+    retired::{CLUSTER_FIELDS, EARLIER_KAFKA, EARLIER_RAW},
     value::Setting,
 };
 
@@ -17,9 +19,43 @@ const ADDRESS: &str = "127.0.0.1:9092";
 /// The consumed topic, and its group, when nothing says so.
 const TOPIC: &str = "taskworker";
 
-/// The keys of this form that are given.
+/// The deadline of a raw topic's tasks when nothing says so, in seconds.
+const RAW_DEADLINE_S: u16 = 30;
+
+/// The keys of this form that are given. `raw_mode: false` asks for nothing.
 pub(super) fn given(reader: &Reader<'_>) -> Vec<&'static str> {
-    EARLIER_KAFKA.into_iter().filter(|key| reader.is_given(&Key::new(key))).collect()
+    let asks = |key: &&str| match *key {
+        RAW_MODE => reader.is_given(&Key::new(key)) && !reader.is_false(&Key::new(key)),
+        key => reader.is_given(&Key::new(key)),
+    };
+    EARLIER_KAFKA.into_iter().filter(asks).collect()
+}
+
+const RAW_MODE: &str = "raw_mode";
+
+/// Warns of what describes a raw topic where nothing makes the topic raw.
+pub(super) fn warn_of_raw(reader: &mut Reader<'_>) {
+    for name in EARLIER_RAW {
+        let key = Key::new(name);
+        if let Some(origin) = reader.origin_if_given(&key) {
+            let message = "has no effect without raw_mode: true; a topic of kafka_topics is made raw by its own raw";
+            reader.findings.warn(WarningKind::Ignored, &key, &origin, message);
+        }
+    }
+}
+
+fn read_raw(reader: &mut Reader<'_>, topic: &Key) -> Option<Raw> {
+    let mode = Key::new(RAW_MODE);
+    let scratch = Key::default();
+    let wanted = reader.read_at(&mode, &scratch).unwrap_or(false);
+    reader.effective.remove(&scratch);
+    if !wanted {
+        warn_of_raw(reader);
+        return None;
+    }
+    let key = |field: &str| Key::new(&format!("raw_{field}"));
+    let place = raw::Place { key: &key, shown: topic.child("raw"), default_deadline: Some(RAW_DEADLINE_S) };
+    Some(raw::read(reader, &place))
 }
 
 /// The topics and clusters that these keys stand for: the clusters `default` and `deadletter`, the consumed topic on the
@@ -67,14 +103,16 @@ fn consumed_topic(reader: &mut Reader<'_>) -> (String, Topic) {
     let origin = reader.origin(&key);
     reader.note(&section.child("cluster"), "default".to_owned(), origin);
     let group = read_or(reader, "kafka_consumer_group", &section.child("consumer_group"), TOPIC);
+    let raw = read_raw(reader, &section);
     (
         name,
         Topic {
             cluster: "default".to_owned(),
             group: Some(group),
-            consumed: true,
+            role: Role::Consumed,
             session_timeout: None,
             offset_reset: None,
+            raw,
         },
     )
 }
@@ -97,5 +135,12 @@ fn produced_topic(reader: &mut Reader<'_>, key: &str, name: &str) -> Topic {
     let origin = reader.origin(&Key::new(key));
     reader.note(&section.child("cluster"), "deadletter".to_owned(), origin.clone());
     reader.note(&section.child("produce_only"), "true".to_owned(), origin);
-    Topic { cluster: "deadletter".to_owned(), group: None, consumed: false, session_timeout: None, offset_reset: None }
+    Topic {
+        cluster: "deadletter".to_owned(),
+        group: None,
+        role: Role::Produced,
+        session_timeout: None,
+        offset_reset: None,
+        raw: None,
+    }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    Declared, SESSION_TIMEOUT_MS, Topic,
+    Declared, Role, Topic,
     cluster::{self, Place},
+    common::SESSION_TIMEOUT_MS,
+    raw,
 };
-use crate::settings::{key::Key, reader::Reader, value::Setting};
+use crate::settings::{key::Key, model::Raw, reader::Reader, value::Setting};
 
 const TOPICS: &str = "kafka_topics";
 const CLUSTERS: &str = "kafka_clusters";
@@ -48,10 +50,25 @@ fn read_topic(reader: &mut Reader<'_>, name: &str, clusters: &[String]) -> Topic
     Topic {
         cluster: read_cluster_name(reader, &section, clusters),
         group,
-        consumed: !produce_only && !disabled,
+        role: role(produce_only, disabled),
         session_timeout: session_timeout(reader, &section),
         offset_reset: field(reader, &section, "auto_offset_reset"),
+        raw: read_raw(reader, &section),
     }
+}
+
+fn role(produce_only: bool, disabled: bool) -> Role {
+    match (produce_only, disabled) {
+        (true, _) => Role::Produced,
+        (false, true) => Role::Disabled,
+        (false, false) => Role::Consumed,
+    }
+}
+
+fn read_raw(reader: &mut Reader<'_>, topic: &Key) -> Option<Raw> {
+    let section = topic.child("raw");
+    let place = raw::Place { key: &|field| section.child(field), shown: section.clone(), default_deadline: None };
+    reader.is_section(&section).then(|| raw::read(reader, &place))
 }
 
 fn read_cluster_name(reader: &mut Reader<'_>, section: &Key, clusters: &[String]) -> String {

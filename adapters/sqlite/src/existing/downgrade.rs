@@ -10,6 +10,7 @@ use bytes::Bytes;
 use sqlx::{SqliteConnection, query, raw_sql};
 use taskbroker_domain::{
     activation::{Key, OnFailure, PartitionId, RetryWish, Slot},
+    lifecycle::Publication,
     ports::{
         codec::Undecodable,
         store::{ActivationStore, Position, Row, RowState, StoreError},
@@ -228,6 +229,8 @@ fn standing(state: &RowState, now: Timestamp) -> (&'static str, Option<i64>, Opt
         RowState::Pending { .. } => (status::PENDING, None, None),
         RowState::Processing { lease_ends_at } => (status::PROCESSING, None, Some(seconds_up(*lease_ends_at))),
         RowState::Retry { .. } => (status::RETRY, None, None),
+        // The existing system looks by itself whether it is to be forwarded.
+        RowState::Forward { .. } => (status::PENDING, None, None),
         RowState::Failed { .. } => (status::FAILURE, None, None),
     }
 }
@@ -235,7 +238,9 @@ fn standing(state: &RowState, now: Timestamp) -> (&'static str, Option<i64>, Opt
 fn is_parked(state: &RowState) -> bool {
     match state {
         RowState::Pending { .. } | RowState::Processing { .. } => false,
-        RowState::Retry { parked, .. } | RowState::Failed { parked, .. } => parked.is_some(),
+        RowState::Retry { publication, .. } | RowState::Forward { publication } | RowState::Failed { publication, .. } => {
+            matches!(publication, Publication::Parked(_))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sqlx::{Row as _, sqlite::SqliteRow};
 use taskbroker_domain::{
     activation::{Activation, ActivationId, Key, OnFailure, Origin, RetryWish, Route, Slot, Terms},
+    lifecycle::Publication,
     ports::{
         codec::{ActivationCodec, Undecodable},
         source::Record,
@@ -131,8 +132,8 @@ impl Theirs {
         Some(match self.status.as_str() {
             status::COMPLETE => return None,
             status::FAILURE if self.on_failure() == OnFailure::Discard => return None,
-            status::FAILURE => RowState::Failed { cause: FailureCause::Reported, parked: None },
-            status::RETRY => RowState::Retry { wish: RetryWish::default(), parked: None },
+            status::FAILURE => RowState::Failed { cause: FailureCause::Reported, publication: Publication::Waiting },
+            status::RETRY => RowState::Retry { wish: RetryWish::default(), publication: Publication::Waiting },
             status::PROCESSING => lease(self.processing_deadline),
             // On its way to a worker, or there already.
             status::CLAIMED => lease(self.claim_expires_at),
@@ -153,7 +154,7 @@ impl Reader<'_> {
             Ok(activation) => Fate::Kept(self.row(theirs, key, state, activation.terms)),
             Err(undecodable) => {
                 let cause = FailureCause::Undecodable(undecodable.reason.into());
-                Fate::Undecodable(self.row(theirs, key, RowState::Failed { cause, parked: None }, Terms::default()))
+                Fate::Undecodable(self.row(theirs, key, RowState::Failed { cause, publication: Publication::Waiting }, Terms::default()))
             }
         }
     }

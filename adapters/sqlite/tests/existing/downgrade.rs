@@ -7,6 +7,7 @@ use sqlx::{Connection, Row as _, raw_sql, sqlite::SqliteRow};
 use taskbroker_contract::store::{contents, every_state, new_row_in, position};
 use taskbroker_domain::{
     activation::RetryWish,
+    lifecycle::Publication,
     ports::store::{ActivationStore, Commit, NewRow, RowState, StoreError},
 };
 use taskbroker_sqlite::{Downgrade, Downgraded, SqliteOptions, SqliteStore, downgrade};
@@ -50,8 +51,8 @@ fn some_of_each() -> Vec<NewRow> {
         RowState::Pending { ready_at: seconds(NOW - 5) },
         RowState::Pending { ready_at: seconds(NOW + 500) },
         RowState::Processing { lease_ends_at: seconds(NOW + 300) },
-        RowState::Retry { wish: RetryWish::default(), parked: None },
-        RowState::Retry { wish: RetryWish { max_attempts: Some(4), delay_s: None }, parked: None },
+        RowState::Retry { wish: RetryWish::default(), publication: Publication::Waiting },
+        RowState::Retry { wish: RetryWish { max_attempts: Some(4), delay_s: None }, publication: Publication::Waiting },
     ];
     let row = |(key, state): (u64, RowState)| {
         let mut new = new_row_in(key, state);
@@ -170,7 +171,9 @@ async fn every_state_becomes_a_row_of_theirs_but_for_what_is_parked() {
     let (_directory, path) = place();
     let states = every_state();
     let parked = |state: &RowState| match state {
-        RowState::Retry { parked, .. } | RowState::Failed { parked, .. } => parked.is_some(),
+        RowState::Retry { publication, .. } | RowState::Forward { publication } | RowState::Failed { publication, .. } => {
+            matches!(publication, Publication::Parked(_))
+        }
         RowState::Pending { .. } | RowState::Processing { .. } => false,
     };
     let count = states.iter().filter(|state| parked(state)).count() as u64;

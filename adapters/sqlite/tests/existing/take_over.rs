@@ -5,6 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use sqlx::{Connection, raw_sql};
 use taskbroker_domain::{
     activation::{Key, OnFailure, RetryWish, Route, TopicId},
+    lifecycle::Publication,
     ports::store::{ActivationStore, FailureCause, RowState, StoreError},
 };
 use taskbroker_sqlite::{SqliteOptions, SqliteStore, TakeOver, TakeOverLog, TakenOver, TakenOverPartition};
@@ -38,8 +39,8 @@ async fn rows_of_every_status_go_on_where_they_were() {
     assert_eq!(state("with a worker"), lease(NOW + 300));
     assert_eq!(state("overdue"), lease(NOW + 60), "its worker gets as long to report as it had there after a start");
     assert_eq!(state("claimed"), lease(NOW + 60));
-    assert_eq!(state("again"), RowState::Retry { wish: RetryWish::default(), parked: None });
-    assert_eq!(state("failed"), RowState::Failed { cause: FailureCause::Reported, parked: None });
+    assert_eq!(state("again"), RowState::Retry { wish: RetryWish::default(), publication: Publication::Waiting });
+    assert_eq!(state("failed"), RowState::Failed { cause: FailureCause::Reported, publication: Publication::Waiting });
     assert_eq!(rows.len(), 7);
 
     let pending = of(&rows, "pending");
@@ -110,7 +111,7 @@ async fn what_is_no_activation_is_on_its_way_to_the_dead_letter_topic() {
     let (_directory, path) = file(&[Theirs { activation: b"\xff".into(), ..theirs("odd", 0, 1, "Pending") }]).await;
     let opened = open(&path).await;
     let cause = FailureCause::Undecodable("not text".into());
-    assert_eq!(of(&rows(&opened.store).await, "odd").state, RowState::Failed { cause, parked: None });
+    assert_eq!(of(&rows(&opened.store).await, "odd").state, RowState::Failed { cause, publication: Publication::Waiting });
     assert_eq!(opened.taken_over.unwrap().undecodable, 1);
 }
 

@@ -1,66 +1,31 @@
-//! The settings as the program uses them: typed, within bounds, checked against each other. What each means and why it has
-//! its default stands in `config/default.yaml`.
+//! Topics and clusters.
 
 use std::{
-    net::SocketAddr,
-    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
 };
 
 use secrecy::SecretString;
 
-use super::value::words;
+use crate::settings::value::{Setting, Written, words};
 
-/// All settings.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Logs.
-    pub log: Log,
-    /// Where workers reach the broker; `None`: nowhere.
-    pub grpc_listen: Option<SocketAddr>,
-    /// Where metrics and probes are served; `None`: nowhere.
-    pub http_listen: Option<SocketAddr>,
-    /// Kafka.
-    pub kafka: Kafka,
-    /// The longest delay of a task that is honoured.
-    pub max_delay: Duration,
-    /// The store and its limits.
-    pub store: Store,
-    /// How long an orderly stop may take; at most 10 s.
-    pub shutdown_timeout: Duration,
-}
-
-/// What is logged, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// Directives of tracing's `EnvFilter`; not yet parsed.
-    pub filter: String,
-    /// How.
-    pub format: LogFormat,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-words!(LogFormat { "text" => Text, "json" => Json });
-
-/// Where tasks come from, and where retries and dead letters go.
+/// Where tasks come from, and where retries, dead letters and forwarded tasks go.
 #[derive(Clone, Debug)]
 pub struct Kafka {
-    /// What is consumed, and how.
-    pub source: KafkaSource,
+    /// What is consumed, and how; in the order of the topics' names. May be empty: then only what is here is served.
+    pub sources: Vec<KafkaSource>,
+    /// What is declared to be consumed and is switched off (`consumer_disabled`).
+    pub disabled: Vec<KafkaSource>,
     /// What is produced, and how.
     pub outbox: KafkaOutbox,
+    /// Every declared topic, produced and consumed, with its cluster.
+    pub topics: Vec<KafkaTarget>,
+    /// How declared topics that do not exist are made; `None`: they are waited for.
+    pub create: Option<TopicCreation>,
 }
 
-/// The topic that is consumed.
+/// A topic that is consumed.
 #[derive(Clone, Debug)]
 pub struct KafkaSource {
     /// Its cluster.
@@ -69,7 +34,7 @@ pub struct KafkaSource {
     pub topic: String,
     /// The consumer group.
     pub group: String,
-    /// The static name in the group (`group.instance.id`).
+    /// The static name in the group (`group.instance.id`); differs between topics that share a group.
     pub group_instance_id: Option<String>,
     /// Whole milliseconds. Not to be given to librdkafka with [`AssignmentStrategy::Consumer`], which refuses it.
     pub session_timeout: Duration,
@@ -81,23 +46,58 @@ pub struct KafkaSource {
     pub prefetch_bytes: NonZeroUsize,
     /// How soon positions are committed to the group; 1 to 100 ms.
     pub commit_interval: Duration,
+    /// What its messages are turned into; `None`: they are activations.
+    pub raw: Option<Raw>,
 }
 
-/// The topics that are produced to, by one producer.
+/// What each message of a raw topic is turned into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// The activation's namespace.
+    pub namespace: String,
+    /// Its application.
+    pub application: String,
+    /// Its task.
+    pub taskname: String,
+    /// How long it may run; whole seconds, up to 65,535.
+    pub processing_deadline: Duration,
+    /// zstd's level; `None`: the parameters are not compressed.
+    pub compression_level: Option<i32>,
+}
+
+/// The topics that are produced to. Each has a cluster of its own; those with the same name of a cluster share a producer.
 #[derive(Clone, Debug)]
 pub struct KafkaOutbox {
-    /// Their cluster.
-    pub cluster: KafkaCluster,
-    /// Where dead letters and undecodable messages go.
-    pub dead_letter_topic: String,
     /// Where retries go; often the consumed topic.
-    pub retry_topic: String,
+    pub retry: KafkaTarget,
+    /// Where dead letters and undecodable messages go.
+    pub dead_letter: KafkaTarget,
+    /// Where tasks of demoted namespaces go, unless the rules name another topic.
+    pub forward: KafkaTarget,
     /// How long to wait for room in the producer's queue.
     pub send_timeout: Duration,
     /// How long Kafka may take to acknowledge (`delivery.timeout.ms`).
     pub delivery_timeout: Duration,
     /// The largest message (`message.max.bytes`).
     pub max_message_bytes: NonZeroU32,
+}
+
+/// A topic on its cluster.
+#[derive(Clone, Debug)]
+pub struct KafkaTarget {
+    /// Its cluster.
+    pub cluster: KafkaCluster,
+    /// Its name.
+    pub topic: String,
+}
+
+/// How topics are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicCreation {
+    /// How many partitions; at most 2,147,483,647, as Kafka counts them.
+    pub partitions: NonZeroU32,
+    /// On how many brokers each is; `None`: as the cluster has it (`default.replication.factor`). At most 32,767.
+    pub replication: Option<NonZeroU16>,
 }
 
 /// How a Kafka cluster is reached.
@@ -221,8 +221,8 @@ pub enum OffsetReset {
 }
 
 /// What librdkafka also calls them comes with it.
-impl super::value::Setting for OffsetReset {
-    fn read(written: &super::value::Written) -> Result<Self, String> {
+impl Setting for OffsetReset {
+    fn read(written: &Written) -> Result<Self, String> {
         match String::read(written)?.as_str() {
             "earliest" | "beginning" | "smallest" => Ok(Self::Earliest),
             "latest" | "end" | "largest" => Ok(Self::Latest),
@@ -275,62 +275,3 @@ impl AssignmentStrategy {
         }
     }
 }
-
-/// The store and its limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    /// Which.
-    pub adapter: StoreAdapter,
-    /// SQLite's file.
-    pub sqlite_path: PathBuf,
-    /// How long a task may live without a row; zero: every task becomes one with the next commit.
-    pub linger: Duration,
-    /// The file may grow to this; `None`: no limit of its own.
-    pub max_bytes: Option<NonZeroU64>,
-    /// Tasks that wait for a worker.
-    pub max_pending: NonZeroUsize,
-    /// Tasks that wait for their delay.
-    pub max_delayed: NonZeroUsize,
-    /// Tasks that workers have.
-    pub max_processing: NonZeroUsize,
-    /// Retries and dead letters that wait to be published.
-    pub max_outbox: NonZeroUsize,
-    /// How often a lease may be lost before the task fails.
-    pub max_lost_leases: NonZeroU32,
-    /// What is added to a task's own deadline.
-    pub deadline_grace: Duration,
-    /// What the payloads kept in memory may take.
-    pub payload_memory_bytes: NonZeroUsize,
-    /// Remembered completions.
-    pub early_reports_max: usize,
-    /// How long a removed retry is remembered; at least the delivery time-out.
-    pub tombstones_keep: Duration,
-    /// How long to hold back what may have been handed out before an unclean stop; zero: not at all.
-    pub hold_after_crash: Duration,
-    /// How long at-most-once tasks wait for their partition.
-    pub absent_partition_limit: Duration,
-}
-
-/// Which store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreAdapter {
-    /// A SQLite file.
-    Sqlite,
-    /// Nothing that outlives the process.
-    Memory,
-}
-
-words!(StoreAdapter { "sqlite" => Sqlite, "memory" => Memory } refused {
-    "postgres" => "the postgres adapter is not supported yet: use sqlite",
-});
-
-/// How tasks reach workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryMode {
-    /// Workers ask.
-    Pull,
-}
-
-words!(DeliveryMode { "pull" => Pull } refused {
-    "push" => "push delivery is not supported yet: use pull, and start workers in pull mode",
-});
