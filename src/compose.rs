@@ -1,6 +1,7 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
 pub mod playground;
+pub mod store;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
@@ -8,25 +9,22 @@ use anyhow::{Context, Result, bail};
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
     policy::{Limits, Policy},
-    ports::{clock::Clock, outbox::Outbox, source::ActivationSource, store::ActivationStore},
+    ports::{clock::Clock, outbox::Outbox, source::ActivationSource},
     positions,
 };
 use taskbroker_grpc::{GrpcOptions, GrpcServer};
 use taskbroker_kafka::{
     ClusterOptions, GroupProtocol, KafkaOutbox, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions,
 };
-use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
-use taskbroker_sqlite::{SqliteOptions, SqliteStore};
 use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use uuid::Uuid;
+use tracing::{error, warn};
 
 use crate::{
     engine::{Broker, Options, Ports},
-    settings::{AssignmentStrategy, DeliveryMode, KafkaCluster, OffsetReset, Settings, StoreAdapter},
+    settings::{AssignmentStrategy, DeliveryMode, KafkaCluster, OffsetReset, Settings},
 };
 
 /// How often health is looked at.
@@ -72,7 +70,7 @@ impl Daemon {
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
-        let store = open_store(settings, clock.as_ref()).await?;
+        let store = store::open(settings, clock.as_ref()).await?;
         let source = source.map(KafkaSource::open).transpose()?;
         let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
         let ports = Ports {
@@ -173,30 +171,6 @@ fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "the identity of a store in memory is made here")]
-async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn ActivationStore>> {
-    match settings.store.adapter {
-        StoreAdapter::Memory => {
-            warn!("store.adapter is memory: what is in flight is lost when the broker stops");
-            Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
-        }
-        StoreAdapter::Sqlite => {
-            let options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
-            let path = settings.store.sqlite_path.display();
-            let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
-            if let Some(aside) = &opened.set_aside {
-                error!(
-                    moved_to = %aside.path.display(),
-                    reason = aside.reason,
-                    "the store was damaged and was set aside; the broker starts with an empty one"
-                );
-            }
-            info!(%path, created = opened.created, checked = opened.checked, "store opened");
-            Ok(Arc::new(opened.store))
-        }
-    }
-}
-
 fn engine_options(settings: &Settings) -> Options {
     let store = &settings.store;
     let source = settings.kafka.sources.first().or(settings.kafka.disabled.first());
@@ -219,6 +193,7 @@ fn engine_options(settings: &Settings) -> Options {
             delayed: store.max_delayed.get(),
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
+            parked: Limits::default().parked,
         },
         ..Policy::default()
     };

@@ -54,6 +54,9 @@ pub struct Limits {
     pub processing: usize,
     /// Entries that wait to be published. Of its own, so that a dead-letter cluster that is away stops nothing else for long.
     pub outgoing: usize,
+    /// Entries that Kafka refused for good and that wait for somebody to decide. Few in a system that is well: at so many
+    /// it is time to look, before they fill the disk.
+    pub parked: usize,
 }
 
 impl Default for Policy {
@@ -81,6 +84,6 @@ impl Default for Policy {
 impl Default for Limits {
     /// The limits of the existing system; the one on what leaves is ours.
     fn default() -> Self {
-        Self { pending: 2048, delayed: 8192, processing: 2048, outgoing: 100_000 }
+        Self { pending: 2048, delayed: 8192, processing: 2048, outgoing: 100_000, parked: 10_000 }
     }
 }

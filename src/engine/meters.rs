@@ -55,14 +55,23 @@ pub(super) struct Meters {
     commit_seconds: Histogram,
     commit_rows: Histogram,
     kafka_up: Gauge,
-    intake_paused: [Gauge; 7],
+    intake_paused: [Gauge; 9],
     pausing: AtomicBool,
 }
 
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
-const LIMITS: [Full; 7] =
-    [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store, Full::Memory, Full::Journal];
+const LIMITS: [Full; 9] = [
+    Full::Pending,
+    Full::Delayed,
+    Full::Processing,
+    Full::Outgoing,
+    Full::Parked,
+    Full::Store,
+    Full::Disk,
+    Full::Memory,
+    Full::Journal,
+];
 
 impl Meters {
     pub(super) fn new() -> Self {

@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) meters: Meters,
     pub(super) less_room: Notify,
     store_is_full: AtomicBool,
+    /// Its disk has less room than is kept for what is under way.
+    disk_is_full: AtomicBool,
 }
 
 /// A loop that sleeps until a moment, and is only woken if something is due before that. It listens from before it looks
@@ -96,6 +98,7 @@ impl Shared {
             meters: Meters::new(),
             less_room: Notify::new(),
             store_is_full: AtomicBool::new(false),
+            disk_is_full: AtomicBool::new(false),
         }
     }
 
@@ -144,13 +147,18 @@ impl Shared {
         if self.store_is_full.load(Ordering::Relaxed) {
             return Err(Full::Store);
         }
+        if self.disk_is_full.load(Ordering::Relaxed) {
+            return Err(Full::Disk);
+        }
         self.lock().room().map(|room| room.min(self.options.batch_max))
     }
 
     /// The store was measured.
     pub(super) fn measured(&self, usage: Usage) {
         let full = self.options.store_bytes_max.is_some_and(|max| usage.used_bytes >= max);
-        if self.store_is_full.swap(full, Ordering::Relaxed) != full {
+        let disk_full = usage.room_bytes.is_some_and(|room| room < self.options.disk_room_min);
+        let store_changed = self.store_is_full.swap(full, Ordering::Relaxed) != full;
+        if self.disk_is_full.swap(disk_full, Ordering::Relaxed) != disk_full || store_changed {
             self.less_room.notify_one();
         }
     }

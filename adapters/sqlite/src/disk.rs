@@ -9,8 +9,8 @@ pub(crate) fn room(path: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// The size of that file system in bytes.
-pub(crate) fn capacity(path: &Path) -> Option<u64> {
+/// The size in bytes of the file system on which the file is, or is to be; none where that cannot be learned.
+pub fn volume_bytes(path: &Path) -> Option<u64> {
     let found = statvfs(path)?;
     Some(found.f_blocks.saturating_mul(found.f_frsize))
 }

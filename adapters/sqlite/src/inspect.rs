@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     connect::{close, open_immutable, open_reader, scalar},
+    disk::room,
     error::during,
     examine::{ours, version},
     lock::owner,
@@ -158,7 +159,7 @@ async fn count(conn: &mut SqliteConnection, sql: &'static str) -> Result<u64, St
 
 async fn usage(conn: &mut SqliteConnection, path: &Path) -> Result<Usage, StoreError> {
     let used_bytes = count(conn, crate::read::USED_BYTES).await?;
-    Ok(Usage { used_bytes, disk_bytes: disk_bytes(path) })
+    Ok(Usage { used_bytes, disk_bytes: disk_bytes(path), room_bytes: room(path) })
 }
 
 /// What the file and its companions take.

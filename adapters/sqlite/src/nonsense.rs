@@ -15,6 +15,9 @@ DELETE FROM payload WHERE key = ?1;
 DELETE FROM activation WHERE key = ?1;
 COMMIT;";
 
+/// Removes those of a JSON list of numbers.
+pub(crate) const DROP_REJECTS: &str = "DELETE FROM reject WHERE number IN (SELECT value FROM json_each(?1))";
+
 /// What each of [`COLUMNS`] holds in the row of this key, for [`odd_column`].
 pub(crate) const TYPES: &str = "
 SELECT typeof(key), typeof(id), typeof(route), typeof(slot), typeof(\"offset\"), typeof(received_at_ms),

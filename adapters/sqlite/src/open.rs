@@ -86,6 +86,16 @@ impl SqliteStore {
     }
 }
 
+/// Opens a store that has to be there, for a command: nothing is made, taken over or set aside.
+pub(crate) async fn at_rest(path: &Path, now: Timestamp) -> Result<SqliteStore, StoreError> {
+    let path = canonical(path)?;
+    if size(&path) == 0 {
+        return Err(StoreError::Failed(format!("there is no store at {}", path.display())));
+    }
+    let options = SqliteOptions { keep_damaged: true, ..SqliteOptions::new(path, now) };
+    Ok(SqliteStore::open(options).await?.store)
+}
+
 async fn assemble(
     options: SqliteOptions,
     path: Option<PathBuf>,

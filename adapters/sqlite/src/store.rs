@@ -14,10 +14,11 @@ use uuid::Uuid;
 
 use crate::{
     commit::{plan, stored_key},
+    disk::room,
     error::{during, nonsense},
     inspect::disk_bytes,
     lock::OwnerLock,
-    nonsense::{KEYS, TYPES, odd_column},
+    nonsense::{DROP_REJECTS, KEYS, TYPES, odd_column},
     read::{PAGE_ROWS, PAYLOADS, PageError, ROWS, STATE, StateColumns, USED_BYTES, page, stored_state},
     routes::{ALL_ROUTES, Routes},
     writer::Writer,
@@ -57,6 +58,15 @@ impl SqliteStore {
         lock
     }
 
+    /// Removes rows that made no sense, by their numbers.
+    pub(crate) async fn drop_rejects(&self, numbers: &[i64]) -> Result<(), StoreError> {
+        let list = serde_json::to_string(numbers).unwrap_or_default();
+        let mut writer = self.writer.lock().await;
+        writer.prepare().await?;
+        let dropped = query(DROP_REJECTS).bind(list).execute(writer.conn()?).await;
+        dropped.map(drop).map_err(during("removing rows that make no sense"))
+    }
+
     async fn one(&self, query: Query<'_>, what: &str) -> Result<SqliteRow, StoreError> {
         match &self.readers {
             Some(readers) => query.fetch_one(readers).await,
@@ -65,7 +75,7 @@ impl SqliteStore {
         .map_err(during(what))
     }
 
-    async fn all(&self, query: Query<'_>, what: &str) -> Result<Vec<SqliteRow>, StoreError> {
+    pub(crate) async fn all(&self, query: Query<'_>, what: &str) -> Result<Vec<SqliteRow>, StoreError> {
         match &self.readers {
             Some(readers) => query.fetch_all(readers).await,
             None => query.fetch_all(self.writer.lock().await.conn()?).await,
@@ -209,7 +219,8 @@ impl ActivationStore for SqliteStore {
         let row = self.one(query(USED_BYTES), "reading the store's size").await?;
         let used: i64 = row.try_get(0).map_err(during("reading the store's size"))?;
         let disk_bytes = self.path.as_deref().map_or(0, disk_bytes);
-        Ok(Usage { used_bytes: used.unsigned_abs(), disk_bytes })
+        let room_bytes = self.path.as_deref().and_then(room);
+        Ok(Usage { used_bytes: used.unsigned_abs(), disk_bytes, room_bytes })
     }
 
     async fn close(&self) {

@@ -29,8 +29,9 @@ use crate::{
     backup::{publish, refuse_to_overwrite},
     connect::{close, open_writer},
     error::during,
+    open::at_rest,
     options::SqliteOptions,
-    paths::{beside, canonical, size},
+    paths::{beside, canonical},
 };
 
 /// What is to be brought back, and where to.
@@ -69,9 +70,6 @@ const PAGE_ROWS: usize = 256;
 /// Writes the file. Everything is in it, durably, when this returns; ours is not changed.
 pub async fn downgrade(what: Downgrade<'_>) -> Result<Downgraded, StoreError> {
     let from = canonical(what.from)?;
-    if size(&from) == 0 {
-        return Err(StoreError::Failed(format!("there is no store at {}", from.display())));
-    }
     let to = what.to.map(canonical).transpose()?;
     if let Some(to) = &to {
         refuse_to_overwrite(to)?;
@@ -79,11 +77,10 @@ pub async fn downgrade(what: Downgrade<'_>) -> Result<Downgraded, StoreError> {
     let fresh = beside(to.as_deref().unwrap_or(&from), ".downgrading");
     discard(&fresh)?;
     ensure_room(to.as_deref().unwrap_or(&from))?;
-    let options = SqliteOptions { keep_damaged: true, ..SqliteOptions::new(&from, what.now) };
-    let opened = SqliteStore::open(options.clone()).await?;
-    let written = write(&opened.store, &options, &fresh, &what).await;
+    let store = at_rest(&from, what.now).await?;
+    let written = write(&store, &SqliteOptions::new(&from, what.now), &fresh, &what).await;
     // The lock stays until the new file has its name.
-    let lock = opened.store.close_but_lock().await;
+    let lock = store.close_but_lock().await;
     let downgraded = match written {
         Ok(written) => finish(written, &from, to, &fresh),
         Err(error) => Err(error),
@@ -182,7 +179,10 @@ impl Copy<'_> {
     }
 
     async fn row(&self, row: &Row, payload: Bytes, conn: &mut SqliteConnection) -> Result<u64, StoreError> {
-        let (status, delay_until, deadline) = standing(&row.state, self.what.now);
+        let (status, delay_until, deadline) = match sent_once(row) {
+            true => (status::FAILURE, None, None),
+            false => standing(&row.state, self.what.now),
+        };
         let (partition, offset) = self.origin(row);
         let inserted = query(INSERT)
             .bind(row.id.as_str().to_owned())
@@ -213,6 +213,11 @@ impl Copy<'_> {
         let origin = row.origin.and_then(|origin| Some((self.partitions.get(&origin.slot)?.partition, origin.offset)));
         origin.unwrap_or((-1, -1))
     }
+}
+
+/// The retry of an at-most-once task that may have been sent is not sent again: it fails.
+fn sent_once(row: &Row) -> bool {
+    row.terms.at_most_once && matches!(row.state, RowState::Retry { publication: Publication::Begun, .. })
 }
 
 fn on_attempts_exceeded(row: &Row) -> i64 {
