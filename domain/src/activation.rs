@@ -100,7 +100,7 @@ pub struct Terms {
 }
 
 /// What a worker asked of a retry, over what the activation itself says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RetryWish {
     /// The new `retry_state.max_attempts`.
     pub max_attempts: Option<u32>,

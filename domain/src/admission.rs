@@ -13,6 +13,8 @@ pub struct Depths {
     pub processing: usize,
     /// Wait to be published to the retry topic.
     pub retry: usize,
+    /// Wait to be forwarded to another topic.
+    pub forward: usize,
     /// Wait to be published to the dead-letter topic.
     pub failed: usize,
     /// Refused for good by Kafka, kept.
@@ -62,7 +64,7 @@ pub fn room(depths: Depths, limits: Limits) -> Result<usize, Full> {
         0 => Err(full),
         left => Ok(left),
     };
-    left(limits.outgoing, depths.retry + depths.failed, Full::Outgoing)?;
+    left(limits.outgoing, depths.retry + depths.forward + depths.failed, Full::Outgoing)?;
     left(limits.processing, depths.processing, Full::Processing)?;
     left(limits.delayed, depths.delayed, Full::Delayed)?;
     left(limits.pending, depths.pending, Full::Pending)

@@ -21,4 +21,5 @@ pub mod lifecycle;
 pub mod policy;
 pub mod ports;
 pub mod positions;
+pub mod rules;
 pub mod time;

@@ -8,15 +8,17 @@
 //!    | '------------------'  |  failed | leases exhausted | at-most-once worker lost
 //!    |    lease lost         '--------------> Failed --(dead-lettered)--> Done(DeadLettered)
 //!    '-----------------------'                  '--- or Done(Discarded) at once
-//!  Pending | Retry | Failed --(late complete, nothing published yet)----> Done(Completed)
+//!  Pending --(its namespace is demoted)--> Forward --(forwarded)---------> Done(Forwarded), lives on elsewhere
+//!  Pending | Retry | Forward | Failed --(late complete, nothing published yet)----> Done(Completed)
 //!  Pending --(expired)--------------------------------------------------> Done(Expired)
+//!  any state in which nothing has been published yet --(a rule drops it)---> Done(Dropped)
 //! ```
 //!
 //! `Done` waits for the commit that removes it; then the entry leaves the ledger.
 
 use crate::{
     activation::{OnFailure, RetryWish},
-    ports::store::FailureCause,
+    ports::{service::Verdict, store::FailureCause},
     time::{Steady, Timestamp},
 };
 
@@ -34,6 +36,11 @@ pub enum State {
     Retry {
         /// What the worker asked for.
         wish: RetryWish,
+        /// How far its publication is.
+        publication: Publication,
+    },
+    /// Waits to be forwarded to another topic.
+    Forward {
         /// How far its publication is.
         publication: Publication,
     },
@@ -57,12 +64,13 @@ pub struct Lease {
     pub ends_at: Timestamp,
 }
 
-/// How far the publication of a retry or dead letter is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How far the publication of what leaves through Kafka is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Publication {
     /// Nothing has been sent.
     Waiting,
-    /// It may have been sent; from here on nothing else can be believed.
+    /// It may have been sent; from here on nothing else can be believed. Journalled for an at-most-once task, before anything
+    /// is sent; for others it need not be.
     Begun,
     /// Kafka refuses it for good, with the reason. Kept until somebody decides.
     Parked(Box<str>),
@@ -81,6 +89,10 @@ pub enum Outcome {
     Expired,
     /// It was published to the retry topic.
     Retried,
+    /// It was forwarded to another topic.
+    Forwarded,
+    /// A rule of the operator dropped it.
+    Dropped,
 }
 
 /// What can happen to an entry.
@@ -100,6 +112,12 @@ pub enum Event {
     Retry(RetryWish),
     /// Its time is over.
     Expire,
+    /// A report that came before it, after a crash, tells how it ended.
+    Remembered(Verdict),
+    /// Its namespace is demoted.
+    Forward,
+    /// A rule of the operator drops it.
+    Drop,
     /// The broker gives it up.
     GiveUp(FailureCause),
     /// Its publication begins.
@@ -139,6 +157,9 @@ pub enum Refusal {
     /// It is on its way to the retry topic.
     #[error("it is on its way to the retry topic")]
     IsRetry,
+    /// It is on its way to another topic.
+    #[error("it is on its way to another topic")]
+    IsForward,
     /// It failed.
     #[error("it failed")]
     IsFailed,
@@ -169,8 +190,12 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
     match state {
         State::Pending { .. } => match event {
             E::Claim(lease) => Ok(State::Processing(lease)),
-            E::Complete => Ok(State::Done(Outcome::Completed)),
+            E::Complete | E::Remembered(Verdict::Complete) => Ok(State::Done(Outcome::Completed)),
+            E::Remembered(Verdict::Failure) => Ok(failed(FailureCause::Reported, by)),
+            E::Remembered(Verdict::Retry(wish)) => Ok(State::Retry { wish, publication: Publication::Waiting }),
             E::Expire => Ok(State::Done(Outcome::Expired)),
+            E::Forward => Ok(State::Forward { publication: Publication::Waiting }),
+            E::Drop => Ok(State::Done(Outcome::Dropped)),
             E::GiveUp(cause) => Ok(failed(cause, by)),
             E::PutBack | E::LeaseEnd | E::Failure | E::Retry(_) => Err(Refusal::IsPending),
             E::PublishBegins | E::Published | E::PublishFailed | E::PublishRefused(_) => Err(Refusal::IsPending),
@@ -182,7 +207,8 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::PutBack => Ok(State::Pending { ready_at: by.now }),
             E::GiveUp(cause) => Ok(failed(cause, by)),
             E::LeaseEnd => Ok(lease_lost(by).state),
-            E::Claim(_) | E::Expire => Err(Refusal::IsProcessing),
+            E::Drop => Ok(State::Done(Outcome::Dropped)),
+            E::Claim(_) | E::Expire | E::Forward | E::Remembered(_) => Err(Refusal::IsProcessing),
             E::PublishBegins | E::Published | E::PublishFailed | E::PublishRefused(_) => Err(Refusal::IsProcessing),
         },
         State::Retry { wish, publication } => {
@@ -193,6 +219,13 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
                 event => publish(publication, event, outcome, again, Refusal::IsRetry),
             }
         }
+        State::Forward { publication } => match event {
+            E::GiveUp(cause) => Ok(failed(cause, by)),
+            event => {
+                let again = |publication| State::Forward { publication };
+                publish(publication, event, Outcome::Forwarded, again, Refusal::IsForward)
+            }
+        },
         State::Failed { cause, publication } => {
             let again = |publication| State::Failed { cause: cause.clone(), publication };
             publish(publication, event, Outcome::DeadLettered, again, Refusal::IsFailed)
@@ -213,6 +246,7 @@ fn publish(
     use Publication as P;
     match (publication, event) {
         (P::Waiting, E::Complete) => Ok(State::Done(Outcome::Completed)),
+        (P::Waiting | P::Parked(_), E::Drop) => Ok(State::Done(Outcome::Dropped)),
         (P::Waiting, E::PublishBegins) => Ok(again(P::Begun)),
         (P::Begun, E::Published) => Ok(State::Done(outcome)),
         (P::Begun, E::PublishFailed) => Ok(again(P::Begun)),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use taskbroker_domain::{
     activation::{OnFailure, RetryWish},
     lifecycle::{Circumstances, Event, Lease, Outcome, Publication, Refusal, State, Step, step},
-    ports::store::FailureCause,
+    ports::{service::Verdict, store::FailureCause},
     time::{Steady, Timestamp},
 };
 
@@ -30,6 +30,10 @@ fn pending() -> State {
 
 fn retry(publication: Publication) -> State {
     State::Retry { wish: WISH, publication }
+}
+
+fn forward(publication: Publication) -> State {
+    State::Forward { publication }
 }
 
 fn failed(cause: FailureCause, publication: Publication) -> State {
@@ -58,11 +62,17 @@ fn events() -> Vec<Event> {
         Event::Published,
         Event::PublishFailed,
         Event::PublishRefused("too large".into()),
+        Event::Remembered(Verdict::Complete),
+        Event::Remembered(Verdict::Failure),
+        Event::Remembered(Verdict::Retry(WISH)),
+        Event::Forward,
+        Event::Drop,
     ]
 }
 
-fn outcomes() -> [Outcome; 5] {
-    [Outcome::Completed, Outcome::Discarded, Outcome::DeadLettered, Outcome::Expired, Outcome::Retried]
+fn outcomes() -> [Outcome; 7] {
+    use Outcome as O;
+    [O::Completed, O::Discarded, O::DeadLettered, O::Expired, O::Retried, O::Forwarded, O::Dropped]
 }
 
 fn next(state: &State, event: Event) -> Result<State, Refusal> {
@@ -78,19 +88,24 @@ fn assert_row(state: &State, allowed: &[(Event, State)], refusal: Refusal) {
 }
 
 #[test]
-fn pending_is_claimed_completed_late_expired_or_given_up() {
+fn pending_is_claimed_expired_forwarded_dropped_or_given_up_and_ends_as_it_was_reported() {
     let given_up = failed(FailureCause::InDoubt, Publication::Waiting);
     let allowed = [
         (Event::Claim(NEXT_LEASE), State::Processing(NEXT_LEASE)),
         (Event::Complete, done(Outcome::Completed)),
         (Event::Expire, done(Outcome::Expired)),
         (Event::GiveUp(FailureCause::InDoubt), given_up),
+        (Event::Remembered(Verdict::Complete), done(Outcome::Completed)),
+        (Event::Remembered(Verdict::Failure), failed(FailureCause::Reported, Publication::Waiting)),
+        (Event::Remembered(Verdict::Retry(WISH)), retry(Publication::Waiting)),
+        (Event::Forward, forward(Publication::Waiting)),
+        (Event::Drop, done(Outcome::Dropped)),
     ];
     assert_row(&pending(), &allowed, Refusal::IsPending);
 }
 
 #[test]
-fn processing_is_settled_put_back_lost_or_given_up() {
+fn processing_is_settled_put_back_lost_dropped_or_given_up() {
     let allowed = [
         (Event::PutBack, pending()),
         (Event::LeaseEnd, pending()),
@@ -98,16 +113,18 @@ fn processing_is_settled_put_back_lost_or_given_up() {
         (Event::Failure, failed(FailureCause::Reported, Publication::Waiting)),
         (Event::Retry(WISH), retry(Publication::Waiting)),
         (Event::GiveUp(FailureCause::InDoubt), failed(FailureCause::InDoubt, Publication::Waiting)),
+        (Event::Drop, done(Outcome::Dropped)),
     ];
     assert_row(&State::Processing(LEASE), &allowed, Refusal::IsProcessing);
 }
 
 #[test]
-fn a_waiting_retry_begins_to_be_published_or_is_completed_late() {
+fn a_waiting_retry_begins_to_be_published_or_is_completed_late_or_dropped() {
     let allowed = [
         (Event::PublishBegins, retry(Publication::Begun)),
         (Event::Complete, done(Outcome::Completed)),
         (Event::GiveUp(FailureCause::InDoubt), failed(FailureCause::InDoubt, Publication::Waiting)),
+        (Event::Drop, done(Outcome::Dropped)),
     ];
     assert_row(&retry(Publication::Waiting), &allowed, Refusal::IsRetry);
 }
@@ -124,10 +141,11 @@ fn nothing_else_is_believed_of_a_retry_that_may_have_been_sent() {
 }
 
 #[test]
-fn a_parked_retry_is_kept_until_it_is_completed_or_given_up() {
+fn a_parked_retry_is_kept_until_it_is_completed_dropped_or_given_up() {
     let allowed = [
         (Event::Complete, done(Outcome::Completed)),
         (Event::GiveUp(FailureCause::InDoubt), failed(FailureCause::InDoubt, Publication::Waiting)),
+        (Event::Drop, done(Outcome::Dropped)),
     ];
     assert_row(&retry(parked()), &allowed, Refusal::IsRetry);
 }
@@ -136,7 +154,8 @@ fn a_parked_retry_is_kept_until_it_is_completed_or_given_up() {
 fn a_failure_goes_the_way_of_its_publication() {
     let cause = FailureCause::Reported;
     let state = |publication| failed(cause.clone(), publication);
-    let waiting = [(Event::PublishBegins, state(Publication::Begun)), (Event::Complete, done(Outcome::Completed))];
+    let ended = [(Event::Complete, done(Outcome::Completed)), (Event::Drop, done(Outcome::Dropped))];
+    let waiting = [&[(Event::PublishBegins, state(Publication::Begun))], ended.as_slice()].concat();
     assert_row(&state(Publication::Waiting), &waiting, Refusal::IsFailed);
     let begun = [
         (Event::Published, done(Outcome::DeadLettered)),
@@ -144,7 +163,23 @@ fn a_failure_goes_the_way_of_its_publication() {
         (Event::PublishRefused("too large".into()), state(parked())),
     ];
     assert_row(&state(Publication::Begun), &begun, Refusal::IsFailed);
-    assert_row(&state(parked()), &[(Event::Complete, done(Outcome::Completed))], Refusal::IsFailed);
+    assert_row(&state(parked()), &ended, Refusal::IsFailed);
+}
+
+#[test]
+fn a_forwarded_task_goes_the_way_of_its_publication() {
+    let given_up = (Event::GiveUp(FailureCause::InDoubt), failed(FailureCause::InDoubt, Publication::Waiting));
+    let ended = [(Event::Complete, done(Outcome::Completed)), (Event::Drop, done(Outcome::Dropped)), given_up.clone()];
+    let waiting = [&[(Event::PublishBegins, forward(Publication::Begun))], ended.as_slice()].concat();
+    assert_row(&forward(Publication::Waiting), &waiting, Refusal::IsForward);
+    let begun = [
+        (Event::Published, done(Outcome::Forwarded)),
+        (Event::PublishFailed, forward(Publication::Begun)),
+        (Event::PublishRefused("too large".into()), forward(parked())),
+        given_up,
+    ];
+    assert_row(&forward(Publication::Begun), &begun, Refusal::IsForward);
+    assert_row(&forward(parked()), &ended, Refusal::IsForward);
 }
 
 #[test]

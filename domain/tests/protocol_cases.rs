@@ -1,7 +1,7 @@
 //! The ways in which a broker like this loses or repeats, each as the shortest history that does it, on the real ledger.
 //!
-//! The numbers (C1 ... C14) are those of the protocol's cases. C7, C7b and the part of C8 about forwarding wait for
-//! forwarding, which does not exist.
+//! The numbers (C1 ... C14) are those of the protocol's cases. What concerns forwarding (C7, C7b, a part of C8) is in
+//! `forwarding.rs`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod world;
@@ -447,7 +447,7 @@ fn with_two_copies() -> (World, taskbroker_domain::activation::ActivationId) {
     let now = world.now;
     let outgoing = world.brokers[A].take_outgoing(now).remove(0);
     world::broker::deliver(&mut world, &outgoing);
-    assert!(world.ledger(A).publish_failed(outgoing.handle, now), "its outcome is unknown: it is sent again");
+    assert!(world.ledger(A).publish_failed(outgoing.handle, true, now), "its outcome is unknown: it is sent again");
     world::broker::deliver(&mut world, &outgoing);
     world.ledger(A).published(outgoing.handle, now);
     world.commit(A);
@@ -589,10 +589,9 @@ fn c8_an_at_most_once_retry_whose_publication_is_in_doubt_fails() {
     world.claim(A).unwrap();
     world.commit(A);
     world.report(A, &id("m"), RETRY).unwrap();
-    world.commit(A);
+    let outgoing = world.begin_publication(A);
     let now = world.now;
-    let outgoing = world.brokers[A].take_outgoing(now).remove(0);
-    assert!(!world.ledger(A).publish_failed(outgoing.handle, now), "it is not sent again");
+    assert!(!world.ledger(A).publish_failed(outgoing.handle, true, now), "it is not sent again");
     world.commit(A);
     assert_eq!(world.publish(A), 1);
     assert_eq!((world.dead_letters.len(), world.kafka.log(RETRIES).records.len()), (1, 0));
@@ -605,9 +604,7 @@ fn c8_and_after_a_crash_meanwhile() {
     world.claim(A).unwrap();
     world.commit(A);
     world.report(A, &id("m"), RETRY).unwrap();
-    world.commit(A);
-    let now = world.now;
-    let outgoing = world.brokers[A].take_outgoing(now).remove(0);
+    let outgoing = world.begin_publication(A);
     world::broker::deliver(&mut world, &outgoing);
     world.crash(A);
     world.commit(A);
@@ -940,15 +937,105 @@ fn early_reports_without_room_are_refused_and_may_come_again() {
 }
 
 #[test]
-fn only_a_completion_is_remembered() {
+fn a_retry_reported_after_a_crash_is_remembered_and_published_when_its_task_is_read_again() {
     let mut world = World::reading([message("m")]);
     world.claim(A).unwrap();
     world.crash(A);
-    assert_eq!(world.report(A, &id("m"), RETRY).unwrap().reported, Reported::Unknown);
-    assert_eq!(world.report(A, &id("m"), Verdict::Failure).unwrap().reported, Reported::Unknown);
+    assert_eq!(world.report(A, &id("m"), RETRY).unwrap().reported, Reported::Remembered);
+    world.commit(A);
+    world.crash(A);
     world.start(A, TASKS);
     world.read(A);
-    assert_eq!(world.claim(A), Some(id("m")));
+    assert_eq!(world.claim(A), None, "what was reported does not run again");
+    world.commit(A);
+    assert_eq!(world.publish(A), 1);
+    world.start(A, RETRIES);
+    world.read(A);
+    assert_eq!(world.claim(A), Some(id("m").retry(1)));
+    assert!(world.brokers[A].journal.early.is_empty());
+}
+
+#[test]
+fn a_failure_reported_after_a_crash_is_remembered_and_dead_lettered_when_its_task_is_read_again() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    world.crash(A);
+    assert_eq!(world.report(A, &id("m"), Verdict::Failure).unwrap().reported, Reported::Remembered);
+    world.commit(A);
+    world.start(A, TASKS);
+    world.read(A);
+    world.take(A);
+    let commit = &world.commits.last().unwrap().1;
+    assert_eq!((commit.forget.as_slice(), commit.insert.len()), ([id("m")].as_slice(), 1), "in one commit");
+    world.land(A);
+    world.confirm(A);
+    assert_eq!(world.claim(A), None);
+    world.publish(A);
+    assert_eq!(world.dead_letters, [id("m")]);
+}
+
+#[test]
+fn a_completion_replaces_a_failure_that_is_remembered_and_nothing_replaces_a_completion() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    world.crash(A);
+    world.report(A, &id("m"), Verdict::Failure).unwrap();
+    world.commit(A);
+    world.report(A, &id("m"), Verdict::Complete).unwrap();
+    world.report(A, &id("m"), RETRY).unwrap();
+    world.commit(A);
+    world.crash(A);
+    world.start(A, TASKS);
+    world.read(A);
+    assert_eq!(world.claim(A), None);
+    world.settle_down(A);
+    assert_eq!((world.publish(A), world.brokers[A].journal.rows.len()), (0, 0), "it is completed");
+}
+
+#[test]
+fn an_at_most_once_retry_that_only_waits_to_be_published_survives_a_crash() {
+    let mut world = World::reading([message("m").at_most_once()]);
+    world.settle_down(A);
+    world.claim(A).unwrap();
+    world.commit(A);
+    world.report(A, &id("m"), RETRY).unwrap();
+    world.commit(A);
+    world.crash(A);
+    let outgoing = world.begin_publication(A);
+    world::broker::deliver(&mut world, &outgoing);
+    let now = world.now;
+    world.ledger(A).published(outgoing.handle, now);
+    world.commit(A);
+    assert_eq!((world.kafka.log(RETRIES).records.len(), world.dead_letters.len()), (1, 0));
+}
+
+#[test]
+fn the_beginning_of_an_at_most_once_publication_is_durable_before_anything_is_sent() {
+    let mut world = World::reading([message("m").at_most_once()]);
+    world.settle_down(A);
+    world.claim(A).unwrap();
+    world.commit(A);
+    world.report(A, &id("m"), RETRY).unwrap();
+    world.commit(A);
+    let now = world.now;
+    assert_eq!(world.brokers[A].take_outgoing(now), [], "not before it is journalled");
+    world.take(A);
+    world.land(A);
+    assert_eq!(world.brokers[A].take_outgoing(now), []);
+    world.confirm(A);
+    assert_eq!(world.brokers[A].take_outgoing(now).len(), 1);
+}
+
+#[test]
+fn an_at_most_once_retry_that_was_certainly_not_sent_is_sent_again() {
+    let mut world = World::reading([message("m").at_most_once()]);
+    world.settle_down(A);
+    world.claim(A).unwrap();
+    world.commit(A);
+    world.report(A, &id("m"), RETRY).unwrap();
+    let outgoing = world.begin_publication(A);
+    let now = world.now;
+    assert!(world.ledger(A).publish_failed(outgoing.handle, false, now));
 }
 
 #[test]

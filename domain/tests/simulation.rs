@@ -203,7 +203,7 @@ impl Simulation {
     fn fail_publication(&mut self, broker: usize) {
         let Some(outgoing) = self.world.brokers[broker].outgoing.first().cloned() else { return };
         let now = self.world.now;
-        if !self.world.ledger(broker).publish_failed(outgoing.handle, now) {
+        if !self.world.ledger(broker).publish_failed(outgoing.handle, true, now) {
             self.world.brokers[broker].outgoing.remove(0);
         }
     }

@@ -55,7 +55,7 @@ proptest! {
     fn there_is_room_exactly_when_no_limit_is_reached(
         pending in 0..6_usize, delayed in 0..6_usize, processing in 0..6_usize, retry in 0..4_usize, failed in 0..4_usize,
     ) {
-        let depths = Depths { pending, delayed, processing, retry, failed, parked: 100, done: 100 };
+        let depths = Depths { pending, delayed, processing, retry, forward: 0, failed, parked: 100, done: 100 };
         let limits = Limits { pending: 3, delayed: 3, processing: 3, outgoing: 3 };
         let full = pending >= 3 || delayed >= 3 || processing >= 3 || retry + failed >= 3;
         match room(depths, limits) {

@@ -10,6 +10,7 @@ use taskbroker_domain::{
         source::{ActivationSource, Assigned, AssignmentId, Barrier, Record, SourceEvent},
     },
     positions::{Because, Reading},
+    rules::Fate,
     time::Now,
 };
 use tokio::time::timeout;
@@ -118,11 +119,13 @@ fn admit(
         return shared.meters.known.increment(1);
     }
     match activation {
-        Ok(activation) => match ledger.admit(origin, activation, now) {
+        Ok(activation) => match ledger.admit(origin, activation, Fate::Keep, now) {
             Admitted::New => {}
             Admitted::Duplicate => shared.meters.duplicates.increment(1),
             Admitted::SettledEarly => shared.meters.settled_early.increment(1),
             Admitted::Expired => shared.meters.expired_on_arrival.increment(1),
+            Admitted::Dropped => shared.meters.dropped_on_arrival.increment(1),
+            Admitted::Forwarding => shared.meters.forwarded_on_arrival.increment(1),
         },
         Err(undecodable) => {
             shared.meters.undecodable.increment(1);

@@ -32,6 +32,8 @@ pub(super) struct Meters {
     pub(super) duplicates: Counter,
     pub(super) settled_early: Counter,
     pub(super) expired_on_arrival: Counter,
+    pub(super) dropped_on_arrival: Counter,
+    pub(super) forwarded_on_arrival: Counter,
     pub(super) undecodable: Counter,
     claimed: Counter,
     pub(super) put_back: Counter,
@@ -47,6 +49,7 @@ pub(super) struct Meters {
     pub(super) publish_retries: Counter,
     published_retry: Counter,
     published_dead_letter: Counter,
+    published_forward: Counter,
     reported: [[Counter; 4]; 3],
     waited_seconds: Histogram,
     commit_seconds: Histogram,
@@ -71,6 +74,8 @@ impl Meters {
             duplicates: records("duplicate"),
             settled_early: records("settled_early"),
             expired_on_arrival: records("expired"),
+            dropped_on_arrival: records("dropped"),
+            forwarded_on_arrival: records("forwarded"),
             undecodable: records("undecodable"),
             claimed: counter!("taskbroker_claims_total"),
             put_back: counter!("taskbroker_claims_put_back_total"),
@@ -86,6 +91,7 @@ impl Meters {
             publish_retries: counter!("taskbroker_publish_retries_total"),
             published_retry: counter!("taskbroker_published_total", "kind" => "retry"),
             published_dead_letter: counter!("taskbroker_published_total", "kind" => "dead_letter"),
+            published_forward: counter!("taskbroker_published_total", "kind" => "forward"),
             reported: VERDICTS.map(|verdict| {
                 ANSWERS.map(|answer| counter!("taskbroker_reports_total", "verdict" => verdict, "answer" => answer))
             }),
@@ -113,6 +119,7 @@ impl Meters {
         match destination {
             Destination::Retry => self.published_retry.increment(1),
             Destination::DeadLetter => self.published_dead_letter.increment(1),
+            Destination::Forward => self.published_forward.increment(1),
         }
     }
 
@@ -182,6 +189,7 @@ fn show(shared: &Shared, stats: &Stats) {
     depth("delayed", stats.depths.delayed);
     depth("processing", stats.depths.processing);
     depth("retry", stats.depths.retry);
+    depth("forward", stats.depths.forward);
     depth("failed", stats.depths.failed);
     depth("parked", stats.depths.parked);
     depth("done", stats.depths.done);
@@ -212,8 +220,8 @@ fn show_namespace(namespace: &NamespaceStats, oldest: f64) {
     let labels = [("application", application.to_string()), ("namespace", namespace.to_string())];
     gauge!("taskbroker_namespace_oldest_pending_seconds", &labels).set(oldest);
     gauge!("taskbroker_in_flight", &labels).set(counts.in_flight as f64);
-    let Counts { loaded, admitted, completed, discarded, dead_lettered, expired, retried, withdrawn, in_flight: _ } =
-        *counts;
+    let Counts { loaded, admitted, completed, discarded, dead_lettered, expired, .. } = *counts;
+    let Counts { retried, forwarded, dropped, withdrawn, in_flight: _, .. } = *counts;
     for (event, count) in [
         ("loaded", loaded),
         ("admitted", admitted),
@@ -222,6 +230,8 @@ fn show_namespace(namespace: &NamespaceStats, oldest: f64) {
         ("dead_lettered", dead_lettered),
         ("expired", expired),
         ("retried", retried),
+        ("forwarded", forwarded),
+        ("dropped", dropped),
         ("withdrawn", withdrawn),
     ] {
         let labels = [

@@ -1,4 +1,4 @@
-//! Publishes retries and dead letters, each until it is durable at its destination or refused for good. A destination that
+//! Publishes retries, dead letters and what is forwarded, each until it is durable at its destination or refused for good. A destination that
 //! is away holds up nothing but its own.
 
 use std::{
@@ -98,6 +98,7 @@ fn destination(kind: &OutgoingKind) -> Destination {
     match kind {
         OutgoingKind::Retry { .. } => Destination::Retry,
         OutgoingKind::DeadLetter { .. } => Destination::DeadLetter,
+        OutgoingKind::Forward => Destination::Forward,
     }
 }
 
@@ -120,7 +121,7 @@ async fn publish(shared: &Shared, outgoing: Outgoing, stop: &CancellationToken) 
                 debug!(id = %outgoing.id, reason, "not published yet");
                 warn!(destination = ?message.destination, "a message was not published; it is sent again");
                 shared.meters.publish_retries.increment(1);
-                if !shared.step(|ledger, now| ledger.publish_failed(handle, now)) || stop.is_cancelled() {
+                if !shared.step(|ledger, now| ledger.publish_failed(handle, true, now)) || stop.is_cancelled() {
                     return;
                 }
             }
@@ -139,6 +140,7 @@ async fn compose(shared: &Shared, outgoing: &Outgoing) -> Option<Message> {
     };
     match &outgoing.kind {
         OutgoingKind::DeadLetter { cause } => Some(dead_letter(shared, outgoing, cause, payload)),
+        OutgoingKind::Forward => Some(forwarded(shared, outgoing, payload)),
         OutgoingKind::Retry { id, wish } => {
             let retry = Retry { id: id.clone(), received_at: shared.clock.now().wall, wish: *wish };
             let key = Some(Bytes::copy_from_slice(id.as_str().as_bytes()));
@@ -173,6 +175,13 @@ async fn payload(shared: &Shared, outgoing: &Outgoing) -> Option<Bytes> {
             }
         }
     }
+}
+
+/// The activation as it is, marked as a copy of ours; copies of it meet in one partition.
+fn forwarded(shared: &Shared, outgoing: &Outgoing, payload: Bytes) -> Message {
+    let key = Some(Bytes::copy_from_slice(outgoing.id.as_str().as_bytes()));
+    let headers = vec![(shared.options.mark_header.to_owned(), Bytes::from_static(b"forward"))];
+    Message { destination: Destination::Forward, key, payload, headers }
 }
 
 /// The activation's bytes unchanged, without a key, as the existing system publishes it; the reason and the origin are in

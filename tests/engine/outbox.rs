@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use taskbroker_domain::ports::{
-    outbox::Destination,
-    service::{Reported, Verdict},
-    store::RowState,
+use taskbroker_domain::{
+    lifecycle::Publication,
+    ports::{
+        outbox::Destination,
+        service::{Reported, Verdict},
+        store::RowState,
+    },
 };
 use taskbroker_memory::Outcome;
 use taskbroker_proto::{MARK_HEADER, pb};
@@ -78,7 +81,7 @@ async fn what_kafka_refuses_is_parked_and_listed() {
     world.report("a", Verdict::Failure).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(world.broker.stats().depths.parked, 1);
-    assert!(matches!(&world.rows().await[0].state, RowState::Failed { parked: Some(_), .. }));
+    assert!(matches!(&world.rows().await[0].state, RowState::Failed { publication: Publication::Parked(_), .. }));
     let world = world.restart().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(

@@ -78,6 +78,7 @@ impl KafkaOutbox {
         match destination {
             Destination::Retry => &self.options.retry_topic,
             Destination::DeadLetter => &self.options.dead_letter_topic,
+            Destination::Forward => &self.options.forward_topic,
         }
     }
 

@@ -1,7 +1,7 @@
 //! A store whose content outlives the ledger that uses it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     ops::Bound,
     sync::Arc,
 };
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use taskbroker_domain::{
     activation::{ActivationId, Key, Slot},
-    ports::store::{ActivationStore, Commit, Position, Row, StoreError, StoredState, Tombstone, Usage},
+    ports::store::{ActivationStore, Commit, EarlyReport, Position, Row, StoreError, StoredState, Tombstone, Usage},
 };
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ pub struct MemoryStore {
 struct Content {
     rows: BTreeMap<Key, (Row, Bytes)>,
     positions: BTreeMap<Slot, Position>,
-    early_reports: BTreeSet<ActivationId>,
+    early_reports: BTreeMap<ActivationId, EarlyReport>,
     /// By their place in the order of burial.
     tombstones: BTreeMap<u64, Tombstone>,
     /// Their places.
@@ -50,7 +50,7 @@ impl MemoryStore {
         let content = Content {
             rows: BTreeMap::new(),
             positions: BTreeMap::new(),
-            early_reports: BTreeSet::new(),
+            early_reports: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             graves: HashMap::new(),
             closed: true,
@@ -166,7 +166,7 @@ impl Content {
         for slot in &commit.drop_positions {
             self.positions.remove(slot);
         }
-        self.early_reports.extend(commit.remember.iter().cloned());
+        self.early_reports.extend(commit.remember.iter().map(|early| (early.id.clone(), early.clone())));
         for id in &commit.forget {
             self.early_reports.remove(id);
         }
@@ -188,7 +188,7 @@ impl Content {
         StoredState {
             closed: self.closed,
             positions: self.positions.values().cloned().collect(),
-            early_reports: self.early_reports.iter().cloned().collect(),
+            early_reports: self.early_reports.values().cloned().collect(),
             tombstones: self.tombstones.values().cloned().collect(),
             last_key: self.rows.keys().next_back().copied(),
         }

@@ -6,11 +6,19 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use serde::Deserialize;
 use taskbroker_domain::{
     activation::{ActivationId, Key, OnFailure, Origin, PartitionId, RetryWish, Route, Slot, Terms, TopicId},
-    ports::store::{FailureCause, Position, Row, RowState, StoreError, StoredState, Tombstone},
+    lifecycle::Publication,
+    ports::{
+        service::Verdict,
+        store::{EarlyReport, FailureCause, Position, Row, RowState, StoreError, StoredState, Tombstone},
+    },
     time::Timestamp,
 };
 
-use crate::{commit::cause, error::corrupt, schema::state};
+use crate::{
+    commit::{cause, verdict},
+    error::corrupt,
+    schema::state,
+};
 
 /// Rows that are read by one query: some 400 kB of text.
 pub(crate) const PAGE_ROWS: usize = 2_048;
@@ -20,7 +28,7 @@ pub(crate) const ROWS: &str = "
 SELECT json_group_array(json_array(
     key, id, route, slot, \"offset\", received_at_ms, added_at_ms, run_limit_ms, expires_at_ms, delayed_until_ms,
     at_most_once, dead_letter, marked, attempt, payload_bytes, lost_leases,
-    state, state_at_ms, retry_max_attempts, retry_delay_s, cause, cause_reason, parked
+    state, state_at_ms, retry_max_attempts, retry_delay_s, cause, cause_reason, parked, begun
 )) FROM (SELECT * FROM activation WHERE key > ?1 ORDER BY key LIMIT ?2)";
 
 /// Everything but the rows, in one statement: so it is all of one moment.
@@ -30,7 +38,7 @@ SELECT
     (SELECT max(key) FROM activation),
     (SELECT json_group_array(json_array(slot, topic, hex(topic_id), consumer_group, partition, watermark, leader_epoch,
         hex(settled), acknowledged, read_limit)) FROM position),
-    (SELECT json_group_array(id) FROM early_report),
+    (SELECT json_group_array(json_array(id, verdict, max_attempts, delay_s, of_copy)) FROM early_report),
     (SELECT json_group_array(json_array(id, slot)) FROM (SELECT id, slot FROM tombstone ORDER BY seq))";
 
 /// The positions alone.
@@ -77,6 +85,7 @@ struct StoredRow<'a> {
     cause_reason: Option<Cow<'a, str>>,
     #[serde(borrow)]
     parked: Option<Cow<'a, str>>,
+    begun: Option<u8>,
 }
 
 /// Why a page could not be made out.
@@ -134,20 +143,25 @@ fn terms(stored: &StoredRow<'_>) -> Terms {
 
 fn row_state(stored: &StoredRow<'_>) -> Result<RowState, String> {
     let at = || stored.state_at_ms.map(Timestamp::from_millis).ok_or("the state has no time");
-    let parked = || stored.parked.as_deref().map(Box::from);
+    let publication = || match (stored.parked.as_deref(), stored.begun) {
+        (Some(reason), _) => Publication::Parked(reason.into()),
+        (None, Some(_)) => Publication::Begun,
+        (None, None) => Publication::Waiting,
+    };
     Ok(match stored.state {
         state::PENDING => RowState::Pending { ready_at: at()? },
         state::PROCESSING => RowState::Processing { lease_ends_at: at()? },
-        state::RETRY => RowState::Retry {
-            wish: RetryWish {
-                max_attempts: stored.retry_max_attempts,
-                delay_s: stored.retry_delay_s.map(i64::cast_unsigned),
-            },
-            parked: parked(),
-        },
-        state::FAILED => RowState::Failed { cause: failure_cause(stored)?, parked: parked() },
+        state::RETRY => {
+            RowState::Retry { wish: wish(stored.retry_max_attempts, stored.retry_delay_s), publication: publication() }
+        }
+        state::FORWARD => RowState::Forward { publication: publication() },
+        state::FAILED => RowState::Failed { cause: failure_cause(stored)?, publication: publication() },
         unknown => return Err(format!("unknown state {unknown}")),
     })
+}
+
+fn wish(max_attempts: Option<u32>, delay_s: Option<i64>) -> RetryWish {
+    RetryWish { max_attempts, delay_s: delay_s.map(i64::cast_unsigned) }
 }
 
 fn failure_cause(stored: &StoredRow<'_>) -> Result<FailureCause, String> {
@@ -190,16 +204,29 @@ pub(crate) struct StateColumns<'a> {
 
 /// Everything but the rows.
 pub(crate) fn stored_state(columns: &StateColumns<'_>) -> Result<StoredState, StoreError> {
-    let early_reports: Vec<String> = parse("early reports", columns.early_reports)?;
+    let early_reports: Vec<StoredReport> = parse("early reports", columns.early_reports)?;
     let tombstones: Vec<(String, u32)> = parse("tombstones", columns.tombstones)?;
     let tombstone = |(id, slot): (String, u32)| Tombstone { id: ActivationId::new(id), slot: Slot(slot) };
     Ok(StoredState {
         closed: columns.closed,
         positions: positions(columns.positions)?,
-        early_reports: early_reports.into_iter().map(ActivationId::new).collect(),
+        early_reports: early_reports.into_iter().map(early_report).collect::<Result<_, _>>()?,
         tombstones: tombstones.into_iter().map(tombstone).collect(),
         last_key: columns.last_key.map(|key| Key(key.cast_unsigned())),
     })
+}
+
+/// The columns of early reports in [`STATE`], in order.
+type StoredReport = (String, i64, Option<u32>, Option<i64>, u8);
+
+fn early_report((id, number, max_attempts, delay_s, of_copy): StoredReport) -> Result<EarlyReport, StoreError> {
+    let verdict = match number {
+        verdict::FAILURE => Verdict::Failure,
+        verdict::RETRY => Verdict::Retry(wish(max_attempts, delay_s)),
+        verdict::COMPLETE => Verdict::Complete,
+        _ => return Err(corrupt(format_args!("the early report on {id} has the unknown verdict {number}"))),
+    };
+    Ok(EarlyReport { id: ActivationId::new(id), verdict, of_copy: of_copy != 0 })
 }
 
 /// Positions from their JSON.

@@ -14,9 +14,10 @@ pub(crate) mod state {
     pub(crate) const PROCESSING: i64 = 1;
     pub(crate) const RETRY: i64 = 2;
     pub(crate) const FAILED: i64 = 3;
+    pub(crate) const FORWARD: i64 = 4;
 }
 
-/// The status word of a row. It runs in whatever SQLite the reader has: 3.37 knows all of it, but has the time in milliseconds
+/// The status word of a row. What waits to be forwarded is called as in the existing system, which claims it for that. It runs in whatever SQLite the reader has: 3.37 knows all of it, but has the time in milliseconds
 /// only as a Julian day.
 pub(crate) const STATUS_WORD: &str = "CASE a.state
     WHEN 0 THEN CASE
@@ -26,10 +27,12 @@ pub(crate) const STATUS_WORD: &str = "CASE a.state
     WHEN 1 THEN 'Processing'
     WHEN 2 THEN 'Retry'
     WHEN 3 THEN 'Failure'
+    WHEN 4 THEN 'Claimed'
 END";
 
 /// Times are milliseconds since the epoch. `state_at_ms` is when a pending row is ready, or a lease ends. `retry_delay_s`
-/// is an unsigned number in two's complement. Booleans are 0 or 1.
+/// is an unsigned number in two's complement. Booleans are 0 or 1. `parked` is why Kafka refuses the row's message for good;
+/// `begun` tells that it may have been sent. The verdict of an early report is its number in the wire protocol.
 const TABLES: &str = "
 CREATE TABLE taskbroker_meta (name TEXT PRIMARY KEY NOT NULL, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE route (
@@ -59,7 +62,8 @@ CREATE TABLE activation (
     retry_delay_s INTEGER,
     cause TEXT,
     cause_reason TEXT,
-    parked TEXT
+    parked TEXT,
+    begun INTEGER
 );
 CREATE TABLE payload (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 CREATE TABLE position (
@@ -74,7 +78,13 @@ CREATE TABLE position (
     acknowledged INTEGER NOT NULL,
     read_limit INTEGER NOT NULL
 );
-CREATE TABLE early_report (id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
+CREATE TABLE early_report (
+    id TEXT PRIMARY KEY NOT NULL,
+    verdict INTEGER NOT NULL,
+    max_attempts INTEGER,
+    delay_s INTEGER,
+    of_copy INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE tombstone (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, slot INTEGER NOT NULL);
 ";
 

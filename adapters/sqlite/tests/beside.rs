@@ -9,10 +9,11 @@ use std::{
 };
 
 use taskbroker_contract::store::{
-    Contents, contents, every_state, id, moment, new_row, new_row_in, new_row_with, position,
+    Contents, contents, early_report, every_state, id, moment, new_row, new_row_in, new_row_with, position,
 };
 use taskbroker_domain::{
     activation::{Key, OnFailure, Route, Slot},
+    lifecycle::Publication,
     ports::store::{ActivationStore, Commit, FailureCause, RowState, Tombstone},
     time::Timestamp,
 };
@@ -72,8 +73,17 @@ async fn the_view_shows_each_state_in_the_words_of_the_existing_system() {
         new_row_in(1, RowState::Pending { ready_at: Timestamp::from_millis(1_000) }),
         new_row_in(2, RowState::Pending { ready_at: far }),
         new_row_in(3, RowState::Processing { lease_ends_at: moment(30) }),
-        new_row_in(4, RowState::Retry { wish: taskbroker_domain::activation::RetryWish::default(), parked: None }),
-        new_row_in(5, RowState::Failed { cause: FailureCause::Reported, parked: Some("too large".into()) }),
+        new_row_in(
+            4,
+            RowState::Retry {
+                wish: taskbroker_domain::activation::RetryWish::default(),
+                publication: Publication::Waiting,
+            },
+        ),
+        new_row_in(
+            5,
+            RowState::Failed { cause: FailureCause::Reported, publication: Publication::Parked("too large".into()) },
+        ),
     ];
     rows[1].row.terms.delayed_until = Some(far);
     rows[2].row.terms.at_most_once = true;
@@ -146,8 +156,8 @@ async fn the_view_cannot_be_written() {
 async fn fill(store: &SqliteStore) {
     let mut insert: Vec<_> = (1..).zip(every_state()).map(|(key, state)| new_row_in(key, state)).collect();
     insert.extend((1_000..1_100 + PARKED_MAX as u64).map(|key| {
-        let parked = Some(format!("reason {key}").into());
-        let mut new = new_row_in(key, RowState::Failed { cause: FailureCause::WorkerLost, parked });
+        let publication = Publication::Parked(format!("reason {key}").into());
+        let mut new = new_row_in(key, RowState::Failed { cause: FailureCause::WorkerLost, publication });
         new.row.route = Arc::new(Route::new("app", "parked", "job"));
         new
     }));
@@ -155,7 +165,7 @@ async fn fill(store: &SqliteStore) {
         number: 1,
         insert,
         positions: vec![position(2, 20), position(1, 10)],
-        remember: vec![id(1), id(2), id(3)],
+        remember: [1, 2, 3].map(early_report).to_vec(),
         bury: vec![Tombstone { id: id(9), slot: Slot(1) }],
         ..Commit::default()
     };

@@ -9,8 +9,12 @@ use super::{
 use crate::{
     activation::{Activation, ActivationId, OnFailure, Origin, Route, Terms},
     lifecycle::{Event, Outcome, Publication, State},
-    ports::store::{FailureCause, Row, StoredState},
+    ports::{
+        service::Verdict,
+        store::{FailureCause, Row, StoredState},
+    },
     positions::Reading,
+    rules::Fate,
     time::Now,
 };
 
@@ -21,10 +25,14 @@ pub enum Admitted {
     New,
     /// Its id is in flight, or it is a copy of a retry that was settled: dropped, its offset settled.
     Duplicate,
-    /// A report on it came before it: settled.
+    /// A report on it came before it: it ends as that says.
     SettledEarly,
     /// Its time is over: settled.
     Expired,
+    /// A rule drops it: settled.
+    Dropped,
+    /// Its namespace is demoted: it is in the ledger, on its way to another topic.
+    Forwarding,
 }
 
 impl Ledger {
@@ -63,7 +71,7 @@ impl Ledger {
             payload_bytes: row.payload_bytes,
             payload: None,
             lost_leases: row.lost_leases,
-            state: entry::resumed(row.state, lease, now),
+            state: entry::resumed(row.state, &row.terms, lease, now),
             commit: 0,
             flags: Flags { marked: row.marked, row: true, stored: true, ..Flags::default() },
         });
@@ -80,14 +88,19 @@ impl Ledger {
                 let ends = When::Steady(lease.ends);
                 self.remind(ends, handle);
             }
+            State::Retry { publication: Publication::Begun, .. }
+            | State::Forward { publication: Publication::Begun } => {
+                self.give_up(handle, FailureCause::InDoubt, now);
+            }
             State::Retry { publication: Publication::Parked(_), .. } => self.publishes(handle),
-            State::Retry { .. } if entry.terms.at_most_once => self.give_up(handle, FailureCause::InDoubt, now),
             State::Retry { .. } => {
                 self.publishes(handle);
                 self.outgoing.push_back(handle);
             }
-            State::Failed { publication: Publication::Parked(_), .. } | State::Done(_) => {}
-            State::Failed { .. } => self.outgoing.push_back(handle),
+            State::Forward { publication: Publication::Parked(_) }
+            | State::Failed { publication: Publication::Parked(_), .. }
+            | State::Done(_) => {}
+            State::Forward { .. } | State::Failed { .. } => self.outgoing.push_back(handle),
         }
     }
 
@@ -100,11 +113,13 @@ impl Ledger {
         reading
     }
 
-    /// Takes in an activation that was read as new.
-    pub fn admit(&mut self, origin: Origin, activation: Activation, now: Now) -> Admitted {
+    /// Takes in an activation that was read as new. What the rules say of it counts only where nothing else ends it.
+    pub fn admit(&mut self, origin: Origin, activation: Activation, fate: Fate, now: Now) -> Admitted {
         let group = self.groups.of(&activation.route.application, &activation.route.namespace);
-        if self.memory.expects(&activation.id) && self.believes_early(origin, activation.marked) {
-            self.settle_early(origin, &activation, group, now);
+        if let Some(verdict) = self.memory.expected(&activation.id)
+            && self.believes_early(origin, activation.marked)
+        {
+            self.settle_early(origin, activation, verdict, group, now);
             return Admitted::SettledEarly;
         }
         if self.is_copy(&activation) {
@@ -118,9 +133,25 @@ impl Ledger {
             self.settle_offset(origin, now);
             return Admitted::Expired;
         }
-        let handle = self.enter(origin, activation, group, now);
-        self.place(handle, now);
-        Admitted::New
+        match fate {
+            Fate::Keep => {
+                let handle = self.enter(origin, activation, group, now);
+                self.place(handle, now);
+                Admitted::New
+            }
+            Fate::Forward => {
+                let handle = self.enter(origin, activation, group, now);
+                self.end_as(handle, Event::Forward, now);
+                Admitted::Forwarding
+            }
+            Fate::Drop => {
+                let counts = self.groups.counts(group);
+                counts.admitted += 1;
+                counts.dropped += 1;
+                self.settle_offset(origin, now);
+                Admitted::Dropped
+            }
+        }
     }
 
     /// Takes in bytes that are no activation: they wait for the dead-letter topic.
@@ -143,26 +174,23 @@ impl Ledger {
     }
 
     /// A copy of something that is here, or that was ours and is buried. A retry of ours that waits for its removal counts
-    /// as here; of others, a new one may use the id again as soon as the old one is settled.
+    /// as here; of others, a new one may use the id again as soon as the old one is settled. What was forwarded, or may have
+    /// been, does not count: its copy may come home.
     fn is_copy(&self, activation: &Activation) -> bool {
         let present = self.find(&activation.id).and_then(|handle| self.entry(handle));
         match present {
+            Some(entry) if entry.may_be_forwarded() => false,
             Some(entry) if matches!(entry.state, State::Done(_)) => activation.marked,
             Some(_) => true,
             None => activation.marked && self.memory.is_buried(&activation.id),
         }
     }
 
-    fn settle_early(&mut self, origin: Origin, activation: &Activation, group: u32, now: Now) {
-        let counts = self.groups.counts(group);
-        counts.admitted += 1;
-        counts.completed += 1;
+    /// The report is forgotten in the commit that has what it says.
+    fn settle_early(&mut self, origin: Origin, activation: Activation, verdict: Verdict, group: u32, now: Now) {
         self.memory.fulfil(&activation.id);
-        self.finished(&activation.id);
-        if activation.marked {
-            self.bury(activation.id.clone(), origin.slot, now);
-        }
-        self.settle_offset(origin, now);
+        let handle = self.enter(origin, activation, group, now);
+        self.end_as(handle, Event::Remembered(verdict), now);
     }
 
     fn enter(&mut self, origin: Origin, activation: Activation, group: u32, now: Now) -> Handle {
@@ -231,9 +259,16 @@ impl Ledger {
     }
 
     pub(super) fn give_up(&mut self, handle: Handle, cause: FailureCause, now: Now) {
-        if self.apply(handle, Event::GiveUp(cause), now).is_ok() {
+        self.end_as(handle, Event::GiveUp(cause), now);
+    }
+
+    /// Something ends an entry's waiting that nobody waits to hear of. Returns whether it did.
+    pub(super) fn end_as(&mut self, handle: Handle, event: Event, now: Now) -> bool {
+        let ended = self.apply(handle, event, now).is_ok();
+        if ended {
             self.mark_soon(handle, now);
         }
+        ended
     }
 
     /// Counts the way an entry left.
@@ -245,6 +280,8 @@ impl Ledger {
             Outcome::DeadLettered => counts.dead_lettered += 1,
             Outcome::Expired => counts.expired += 1,
             Outcome::Retried => counts.retried += 1,
+            Outcome::Forwarded => counts.forwarded += 1,
+            Outcome::Dropped => counts.dropped += 1,
         }
     }
 }

@@ -17,6 +17,10 @@ pub struct Counts {
     pub expired: u64,
     /// Published to the retry topic.
     pub retried: u64,
+    /// Forwarded to another topic.
+    pub forwarded: u64,
+    /// Dropped by a rule.
+    pub dropped: u64,
     /// Left to the next reader of a lost partition.
     pub withdrawn: u64,
     /// Here, in whatever state.
@@ -27,7 +31,8 @@ impl Counts {
     /// What came in less what left and what is here: 0, or something is wrong.
     pub fn imbalance(&self) -> i64 {
         let came = self.loaded + self.admitted;
-        let left = self.completed + self.discarded + self.dead_lettered + self.expired + self.retried + self.withdrawn;
+        let finished = self.completed + self.discarded + self.dead_lettered + self.expired;
+        let left = finished + self.retried + self.forwarded + self.dropped + self.withdrawn;
         i64::try_from(i128::from(came) - i128::from(left + self.in_flight)).unwrap_or(i64::MAX)
     }
 
@@ -40,6 +45,8 @@ impl Counts {
         self.dead_lettered += other.dead_lettered;
         self.expired += other.expired;
         self.retried += other.retried;
+        self.forwarded += other.forwarded;
+        self.dropped += other.dropped;
         self.withdrawn += other.withdrawn;
         self.in_flight += other.in_flight;
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     activation::{ActivationId, Key, Origin, Route, Terms},
-    lifecycle::{Circumstances, Lease, Publication, State},
+    lifecycle::{Circumstances, Lease, Outcome, Publication, State},
     policy::Policy,
     ports::store::{FailureCause, Row, RowState},
     time::{Now, Steady, Timestamp},
@@ -84,25 +84,48 @@ impl Entry {
         !self.flags.row && !self.is_settled()
     }
 
+    /// It lives on in another topic, or may: a copy of it is not one too many.
+    pub(super) fn may_be_forwarded(&self) -> bool {
+        match &self.state {
+            State::Forward { publication } => *publication == Publication::Begun,
+            State::Done(outcome) => *outcome == Outcome::Forwarded,
+            State::Pending { .. } | State::Processing(_) | State::Retry { .. } | State::Failed { .. } => false,
+        }
+    }
+
+    /// Whether the beginning of its publication is durable before anything is sent.
+    pub(super) fn journals_beginning(&self) -> bool {
+        self.terms.at_most_once && matches!(self.state, State::Retry { .. } | State::Forward { .. })
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        match &self.state {
+            State::Retry { publication, .. } | State::Forward { publication } | State::Failed { publication, .. } => {
+                *publication == Publication::Begun
+            }
+            State::Pending { .. } | State::Processing(_) | State::Done(_) => false,
+        }
+    }
+
     fn is_settled(&self) -> bool {
         match &self.state {
             State::Pending { .. } | State::Processing(_) => false,
             State::Failed { cause, .. } => *cause == FailureCause::Reported,
+            State::Forward { .. } => false,
             State::Retry { .. } | State::Done(_) => true,
         }
     }
 
     pub(super) fn row_state(&self) -> Option<RowState> {
-        let parked = |publication: &Publication| match publication {
-            Publication::Waiting | Publication::Begun => None,
-            Publication::Parked(reason) => Some(reason.clone()),
-        };
         match &self.state {
             State::Pending { ready_at } => Some(RowState::Pending { ready_at: *ready_at }),
             State::Processing(lease) => Some(RowState::Processing { lease_ends_at: lease.ends_at }),
-            State::Retry { wish, publication } => Some(RowState::Retry { wish: *wish, parked: parked(publication) }),
+            State::Retry { wish, publication } => {
+                Some(RowState::Retry { wish: *wish, publication: publication.clone() })
+            }
+            State::Forward { publication } => Some(RowState::Forward { publication: publication.clone() }),
             State::Failed { cause, publication } => {
-                Some(RowState::Failed { cause: cause.clone(), parked: parked(publication) })
+                Some(RowState::Failed { cause: cause.clone(), publication: publication.clone() })
             }
             State::Done(_) => None,
         }
@@ -127,16 +150,26 @@ impl Entry {
 
 /// The state of a row that was loaded. A lease goes on where it was, at most for a whole lease from now on (wall time may
 /// have jumped meanwhile).
-pub(super) fn resumed(state: RowState, lease_max: std::time::Duration, now: Now) -> State {
-    let publication = |parked: Option<Box<str>>| parked.map_or(Publication::Waiting, Publication::Parked);
+pub(super) fn resumed(state: RowState, terms: &Terms, lease_max: std::time::Duration, now: Now) -> State {
+    let resumed = |publication| if terms.at_most_once { publication } else { begins_anew(publication) };
     match state {
         RowState::Pending { ready_at } => State::Pending { ready_at },
         RowState::Processing { lease_ends_at } => {
             let left = lease_ends_at.since(now.wall).min(lease_max);
             State::Processing(Lease { ends: now.steady.saturating_add(left), ends_at: lease_ends_at })
         }
-        RowState::Retry { wish, parked } => State::Retry { wish, publication: publication(parked) },
-        RowState::Failed { cause, parked } => State::Failed { cause, publication: publication(parked) },
+        RowState::Retry { wish, publication } => State::Retry { wish, publication: resumed(publication) },
+        RowState::Forward { publication } => State::Forward { publication: resumed(publication) },
+        RowState::Failed { cause, publication } => State::Failed { cause, publication: begins_anew(publication) },
+    }
+}
+
+/// What was begun in an earlier life is published again: a second dead letter does no harm, a second copy of a retry is
+/// known by its id.
+fn begins_anew(publication: Publication) -> Publication {
+    match publication {
+        Publication::Waiting | Publication::Begun => Publication::Waiting,
+        Publication::Parked(reason) => Publication::Parked(reason),
     }
 }
 

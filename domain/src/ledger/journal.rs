@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Ledger, entry::Handle};
+use super::{
+    Ledger,
+    entry::{Entry, Handle},
+};
 use crate::{
     activation::{Key, Slot},
-    lifecycle::{Publication, State},
+    lifecycle::{Outcome, Publication, State},
     ports::store::{Commit, NewRow, Position, RowUpdate},
     positions::SPAN_MAX,
     time::{Now, Steady},
@@ -160,7 +163,7 @@ impl Ledger {
         entry.flags.dirty = false;
         entry.commit = commit.number;
         let state = entry.row_state();
-        if publishes_next(&entry.state) {
+        if publishes_next(entry) {
             taken.published.push(handle);
         }
         match (state, entry.flags.row) {
@@ -169,7 +172,8 @@ impl Ledger {
                     commit.delete.push(entry.key);
                 }
                 taken.leaving.push(handle);
-                let (origin, buried) = (entry.origin, entry.flags.marked.then(|| entry.id.clone()));
+                let lives_on = entry.state == State::Done(Outcome::Forwarded);
+                let (origin, buried) = (entry.origin, (entry.flags.marked && !lives_on).then(|| entry.id.clone()));
                 if let Some(origin) = origin {
                     self.partitions.settle(origin);
                     if let Some(id) = buried {
@@ -238,7 +242,7 @@ impl Ledger {
     }
 
     fn publish_if_waiting(&mut self, handle: Handle) {
-        if self.entry(handle).is_some_and(|entry| publishes_next(&entry.state)) {
+        if self.entry(handle).is_some_and(publishes_next) {
             self.release_payload(handle);
             self.outgoing.push_back(handle);
         }
@@ -250,7 +254,10 @@ impl Ledger {
             self.count(entry.group, outcome);
         }
         self.no_longer_publishes(&entry, now);
-        self.finished(&entry.id);
+        match entry.state {
+            State::Done(Outcome::Forwarded) => self.went_on(&entry.id),
+            _ => self.finished(&entry.id),
+        }
     }
 
     /// The entry changed and somebody waits for it: the commit that will have it.
@@ -302,10 +309,16 @@ impl Ledger {
     }
 }
 
-fn publishes_next(state: &State) -> bool {
-    matches!(
-        state,
-        State::Retry { publication: Publication::Waiting, .. }
-            | State::Failed { publication: Publication::Waiting, .. }
-    )
+/// Whether it may be published once its state is durable: it waits for that, or its beginning had to be journalled first.
+fn publishes_next(entry: &Entry) -> bool {
+    match &entry.state {
+        State::Retry { publication, .. } | State::Forward { publication } | State::Failed { publication, .. } => {
+            match publication {
+                Publication::Waiting => true,
+                Publication::Begun => entry.journals_beginning(),
+                Publication::Parked(_) => false,
+            }
+        }
+        State::Pending { .. } | State::Processing(_) | State::Done(_) => false,
+    }
 }

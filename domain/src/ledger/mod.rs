@@ -18,6 +18,7 @@
 //! | `group_commits` | what the source is told, and what the group acknowledges |
 //! | `departure` | how it goes: revoked or lost |
 //! | `remember` | early reports and tombstones |
+//! | `sweep` | what new rules of the operator say of what is here |
 
 mod admit;
 mod assignment;
@@ -34,6 +35,7 @@ mod ready;
 mod remember;
 mod settle;
 mod stats;
+mod sweep;
 mod tick;
 mod timers;
 
@@ -54,6 +56,7 @@ pub use self::{
     outgoing::{Outgoing, OutgoingKind},
     settle::Settling,
     stats::{NamespaceStats, PartitionStats, Stats},
+    sweep::Swept,
 };
 use self::{entry::Entry, journal::Journal, partitions::Partitions, ready::Groups, remember::Memory, timers::Timers};
 #[cfg(doc)]
@@ -190,7 +193,7 @@ impl Ledger {
                 self.remind(ends, handle);
             }
             State::Retry { .. } => self.publishes(handle),
-            State::Failed { .. } | State::Done(_) => {}
+            State::Forward { .. } | State::Failed { .. } | State::Done(_) => {}
         }
     }
 
@@ -283,10 +286,13 @@ fn standing<'a>(depths: &'a mut Depths, entry: &Entry) -> &'a mut usize {
         State::Pending { .. } if entry.flags.delayed => &mut depths.delayed,
         State::Pending { .. } => &mut depths.pending,
         State::Processing(_) => &mut depths.processing,
-        State::Retry { publication, .. } | State::Failed { publication, .. } if is_parked(publication) => {
+        State::Retry { publication, .. } | State::Forward { publication } | State::Failed { publication, .. }
+            if is_parked(publication) =>
+        {
             &mut depths.parked
         }
         State::Retry { .. } => &mut depths.retry,
+        State::Forward { .. } => &mut depths.forward,
         State::Failed { .. } => &mut depths.failed,
         State::Done(_) => &mut depths.done,
     }

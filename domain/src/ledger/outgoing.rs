@@ -38,6 +38,8 @@ pub enum OutgoingKind {
         /// What the worker asked for.
         wish: RetryWish,
     },
+    /// As it is, to another topic.
+    Forward,
     /// As a dead letter.
     DeadLetter {
         /// Why it failed.
@@ -51,14 +53,26 @@ impl Ledger {
         let mut taken = Vec::new();
         while taken.len() < count {
             let Some(handle) = self.outgoing.pop_front() else { break };
-            if self.is_durable(handle)
-                && self.apply(handle, Event::PublishBegins, now).is_ok()
-                && let Some(outgoing) = self.entry(handle).and_then(|entry| describe(handle, entry))
-            {
-                taken.push(outgoing);
+            if self.is_durable(handle) && self.publication_begins(handle, now) {
+                taken.extend(self.entry(handle).and_then(|entry| describe(handle, entry)));
             }
         }
         taken
+    }
+
+    /// Whether it may be sent now. That an at-most-once task may have been sent is durable before it is: it comes again with
+    /// the commit that says so.
+    fn publication_begins(&mut self, handle: Handle, now: Now) -> bool {
+        let Some(entry) = self.entry(handle) else { return false };
+        let journalled = entry.journals_beginning();
+        if journalled && entry.has_begun() {
+            return true;
+        }
+        let begins = self.apply(handle, Event::PublishBegins, now).is_ok();
+        if begins && journalled {
+            self.mark_now(handle, now);
+        }
+        begins && !journalled
     }
 
     /// It is durable at its destination: it leaves with the next commit.
@@ -68,10 +82,11 @@ impl Ledger {
         }
     }
 
-    /// It was not published, or nobody knows. Returns whether it is to be sent again: an at-most-once task is not.
-    pub fn publish_failed(&mut self, handle: Handle, now: Now) -> bool {
+    /// It was not published, or nobody knows; `sent`: it may have been. Returns whether it is to be sent again: an
+    /// at-most-once task that may have been sent is not.
+    pub fn publish_failed(&mut self, handle: Handle, sent: bool, now: Now) -> bool {
         let Some(entry) = self.entry(handle) else { return false };
-        if entry.terms.at_most_once && matches!(entry.state, State::Retry { .. }) {
+        if sent && entry.journals_beginning() {
             self.give_up(handle, FailureCause::InDoubt, now);
             return false;
         }
@@ -109,6 +124,7 @@ fn describe(handle: Handle, entry: &Entry) -> Option<Outgoing> {
         State::Retry { wish, .. } => {
             OutgoingKind::Retry { id: entry.id.retry(entry.terms.attempt.saturating_add(1)), wish: *wish }
         }
+        State::Forward { .. } => OutgoingKind::Forward,
         State::Failed { cause, .. } => OutgoingKind::DeadLetter { cause: cause.clone() },
         State::Pending { .. } | State::Processing(_) | State::Done(_) => return None,
     };

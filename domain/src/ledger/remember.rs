@@ -1,28 +1,43 @@
-//! What is remembered beyond entries: completions that came before their task, and removed retries of ours.
+//! What is remembered beyond entries: reports that came before their task, and removed retries of ours.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
 use super::Ledger;
 use crate::{
     activation::{ActivationId, Slot},
-    ports::store::{Commit, Tombstone},
+    ports::{
+        service::Verdict,
+        store::{Commit, EarlyReport, Tombstone},
+    },
     time::Now,
 };
 
 /// Early reports, tombstones, and the changes to them since the last commit.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    early: HashSet<ActivationId>,
-    early_changes: BTreeMap<ActivationId, bool>,
+    early: HashMap<ActivationId, Early>,
+    early_changes: BTreeMap<ActivationId, Option<Early>>,
+    /// Those on copies of forwarded tasks, oldest first. Nobody can say when a copy comes, so their number is what ends them.
+    of_copies: VecDeque<ActivationId>,
     buried: HashMap<ActivationId, Grave>,
     buried_changes: BTreeMap<ActivationId, Option<Slot>>,
     /// Ids that left in this life, while early reports are taken.
     finished: HashSet<ActivationId>,
+    /// Ids that were forwarded in this life, with their order.
+    forwarded: HashSet<ActivationId>,
+    forwarded_order: VecDeque<ActivationId>,
     /// Ids of retries that rows here may still publish.
     publishing: HashMap<ActivationId, u32>,
+}
+
+/// A report that is remembered: what it says, and whether it is about the copy of a forwarded task.
+#[derive(Clone, Copy, Debug)]
+struct Early {
+    verdict: Verdict,
+    of_copy: bool,
 }
 
 /// Where copies of a buried id would come, and the partition's time at the end at which its minutes began.
@@ -36,42 +51,91 @@ struct Grave {
 /// a task that uses the id again below the end; ids are UUIDs.
 const FINISHED_MAX: usize = 1_000_000;
 
+/// How many forwarded ids are kept, so that a completion that is reported afterwards is remembered for the copy. Beyond it
+/// such a completion is lost, and the copy runs.
+const FORWARDED_MAX: usize = 100_000;
+
 impl Memory {
-    pub(super) fn load(&mut self, early: Vec<ActivationId>) {
-        self.early.extend(early);
+    pub(super) fn load(&mut self, early: Vec<EarlyReport>) {
+        for EarlyReport { id, verdict, of_copy } in early {
+            if of_copy {
+                self.of_copies.push_back(id.clone());
+            }
+            self.early.insert(id, Early { verdict, of_copy });
+        }
     }
 
-    pub(super) fn expects(&self, id: &ActivationId) -> bool {
-        !self.early.is_empty() && self.early.contains(id)
+    /// What a report said that came before this task.
+    pub(super) fn expected(&self, id: &ActivationId) -> Option<Verdict> {
+        self.early.get(id).map(|early| early.verdict)
     }
 
-    /// Remembers a completion. False: there is no room.
-    pub(super) fn remember(&mut self, id: &ActivationId, max: usize) -> bool {
-        if self.early.contains(id) {
+    /// Remembers a report. A completion replaces what was said before: the work is done. Any other is a repetition, or late.
+    /// False: there is no room.
+    pub(super) fn remember(&mut self, report: EarlyReport, max: usize) -> bool {
+        let EarlyReport { id, verdict, of_copy } = report;
+        let known = self.early.get(&id).copied();
+        if known.is_some_and(|known| verdict != Verdict::Complete || known.verdict == Verdict::Complete) {
             return true;
         }
-        if self.early.len() >= max {
+        if of_copy {
+            self.make_room_for_copies(max);
+            self.of_copies.push_back(id.clone());
+        } else if known.is_none() && self.early.len() >= max {
             return false;
         }
-        self.early.insert(id.clone());
-        self.early_changes.insert(id.clone(), true);
+        let early = Early { verdict, of_copy };
+        self.early.insert(id.clone(), early);
+        self.early_changes.insert(id, Some(early));
         true
+    }
+
+    /// Reports on copies take half of the room at most; the oldest go.
+    fn make_room_for_copies(&mut self, max: usize) {
+        while self.of_copies.len() > max / 2 {
+            let Some(oldest) = self.of_copies.pop_front() else { return };
+            self.fulfil(&oldest);
+        }
+    }
+
+    /// The id lives on in another topic: a completion may still be reported here.
+    fn forward(&mut self, id: &ActivationId) {
+        if self.forwarded.insert(id.clone()) {
+            self.forwarded_order.push_back(id.clone());
+        }
+        if self.forwarded_order.len() > FORWARDED_MAX
+            && let Some(oldest) = self.forwarded_order.pop_front()
+        {
+            self.forwarded.remove(&oldest);
+        }
+    }
+
+    pub(super) fn was_forwarded(&self, id: &ActivationId) -> bool {
+        self.forwarded.contains(id)
     }
 
     /// The task of an early report came: the report is forgotten with the task.
     pub(super) fn fulfil(&mut self, id: &ActivationId) {
-        if self.early.remove(id) {
-            self.early_changes.insert(id.clone(), false);
+        if self.early.remove(id).is_some() {
+            self.early_changes.insert(id.clone(), None);
         }
     }
 
+    /// Forgets all but those on copies, which may come at any time. Returns whether there were any.
     pub(super) fn forget_early(&mut self) -> bool {
-        let any = !self.early.is_empty();
-        for id in self.early.drain() {
-            self.early_changes.insert(id, false);
+        let over: Vec<ActivationId> =
+            self.early.iter().filter(|(_, early)| !early.of_copy).map(|(id, _)| id.clone()).collect();
+        for id in &over {
+            self.fulfil(id);
         }
         self.finished.clear();
-        any
+        !over.is_empty()
+    }
+
+    fn forget_of_copies(&mut self) {
+        for id in std::mem::take(&mut self.of_copies) {
+            self.fulfil(&id);
+        }
     }
 
     pub(super) fn early_count(&self) -> usize {
@@ -121,9 +185,11 @@ impl Memory {
     }
 
     pub(super) fn write(&mut self, commit: &mut Commit) {
-        for (id, remembered) in std::mem::take(&mut self.early_changes) {
-            let list = if remembered { &mut commit.remember } else { &mut commit.forget };
-            list.push(id);
+        for (id, early) in std::mem::take(&mut self.early_changes) {
+            match early {
+                Some(Early { verdict, of_copy }) => commit.remember.push(EarlyReport { id, verdict, of_copy }),
+                None => commit.forget.push(id),
+            }
         }
         for (id, buried) in std::mem::take(&mut self.buried_changes) {
             match buried {
@@ -191,6 +257,11 @@ impl Ledger {
         }
     }
 
+    /// An id left for another topic: reports on it may still be about its copy.
+    pub(super) fn went_on(&mut self, id: &ActivationId) {
+        self.memory.forward(id);
+    }
+
     pub(super) fn was_finished(&self, id: &ActivationId) -> bool {
         self.memory.finished.contains(id)
     }
@@ -198,6 +269,7 @@ impl Ledger {
     /// Somebody set a position back: nothing that is remembered may settle what is to be read again.
     pub(super) fn forget_all_of(&mut self, slot: Slot) {
         self.memory.forget_early();
+        self.memory.forget_of_copies();
         self.forget_tombstones_of(slot);
     }
 }

@@ -1,10 +1,12 @@
 //! What workers report.
 
-use super::{Ledger, journal::Ticket};
+use super::{Ledger, entry::Entry, journal::Ticket};
 use crate::{
-    activation::ActivationId,
     lifecycle::{Event, Outcome, Refusal, State},
-    ports::service::{Report, Reported, Unavailable, Verdict},
+    ports::{
+        service::{Report, Reported, Unavailable, Verdict},
+        store::EarlyReport,
+    },
     time::Now,
 };
 
@@ -28,11 +30,16 @@ impl Ledger {
         };
         match self.apply(handle, event, now) {
             Ok(()) => Ok(Settling { reported: Reported::Settled, ticket: Some(self.mark_now(handle, now)) }),
+            Err(_)
+                if report.verdict == Verdict::Complete && self.entry(handle).is_some_and(Entry::may_be_forwarded) =>
+            {
+                self.remember(report, true, now)
+            }
             Err(refusal) => {
                 let reported = match refusal {
                     Refusal::IsDone if self.repeats(handle, report.verdict) => Reported::Settled,
                     Refusal::IsDone | Refusal::IsPending | Refusal::IsProcessing => Reported::Refused,
-                    Refusal::IsRetry | Refusal::IsFailed => Reported::Refused,
+                    Refusal::IsRetry | Refusal::IsForward | Refusal::IsFailed => Reported::Refused,
                 };
                 Ok(Settling { reported, ticket: self.ticket_of(handle, now) })
             }
@@ -44,21 +51,22 @@ impl Ledger {
         matches!(done, Some(State::Done(Outcome::Completed))) && verdict == Verdict::Complete
     }
 
-    /// A report on a task that is not here. A completion may be ahead of its task: after a restart, or a loss, what had been
-    /// handed out is read again.
+    /// A report on a task that is not here. It may be ahead of its task: after a restart, or a loss, what had been handed out
+    /// is read again. And the copy of a task that was forwarded may come here.
     fn settle_unknown(&mut self, report: &Report, now: Now) -> Result<Settling, Unavailable> {
-        let unknown = Settling { reported: Reported::Unknown, ticket: None };
-        if report.verdict != Verdict::Complete || self.was_finished(&report.id) || !self.is_catching_up() {
-            return Ok(unknown);
+        if report.verdict == Verdict::Complete && self.memory.was_forwarded(&report.id) {
+            return self.remember(report, true, now);
         }
-        self.remember(&report.id)?;
-        let ticket = Some(self.commit_now(now));
-        Ok(Settling { reported: Reported::Remembered, ticket })
+        if self.was_finished(&report.id) || !self.is_catching_up() {
+            return Ok(Settling { reported: Reported::Unknown, ticket: None });
+        }
+        self.remember(report, false, now)
     }
 
-    fn remember(&mut self, id: &ActivationId) -> Result<(), Unavailable> {
-        match self.memory.remember(id, self.policy.early_reports_max) {
-            true => Ok(()),
+    fn remember(&mut self, report: &Report, of_copy: bool, now: Now) -> Result<Settling, Unavailable> {
+        let early = EarlyReport { id: report.id.clone(), verdict: report.verdict, of_copy };
+        match self.memory.remember(early, self.policy.early_reports_max) {
+            true => Ok(Settling { reported: Reported::Remembered, ticket: Some(self.commit_now(now)) }),
             false => Err(Unavailable::new(
                 "too many reports on tasks that are still to be read again after a restart; report again later",
             )),

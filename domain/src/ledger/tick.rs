@@ -28,7 +28,8 @@ impl Ledger {
             State::Pending { .. } if entry.flags.delayed => {}
             State::Pending { .. } => self.release_held(handle, now),
             State::Processing(lease) if lease.ends <= now.steady => self.lease_ended(handle, now),
-            State::Processing(_) | State::Retry { .. } | State::Failed { .. } | State::Done(_) => {}
+            State::Processing(_) | State::Done(_) => {}
+            State::Retry { .. } | State::Forward { .. } | State::Failed { .. } => {}
         }
     }
 

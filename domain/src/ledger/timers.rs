@@ -86,7 +86,7 @@ fn has_purpose(entry: &Entry, when: When) -> bool {
         (State::Pending { .. }, When::Steady(_)) => entry.flags.held,
         (State::Processing(lease), When::Steady(at)) => lease.ends == at,
         (State::Processing(_), When::Wall(at)) => entry.terms.expires_at == Some(at),
-        (State::Retry { .. } | State::Failed { .. } | State::Done(_), _) => false,
+        (State::Retry { .. } | State::Forward { .. } | State::Failed { .. } | State::Done(_), _) => false,
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
             marked: false,
             payload: Bytes::new(),
         };
-        ledger.admit(origin, activation, now(0, 0));
+        ledger.admit(origin, activation, crate::rules::Fate::Keep, now(0, 0));
         id
     }
 

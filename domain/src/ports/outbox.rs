@@ -33,6 +33,8 @@ pub enum Destination {
     Retry,
     /// The dead-letter topic.
     DeadLetter,
+    /// Where tasks of demoted namespaces go. The adapter knows the topic and its cluster, which may change while it runs.
+    Forward,
 }
 
 /// Why a message was not published.

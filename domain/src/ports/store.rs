@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 use crate::{
     activation::{ActivationId, Key, Origin, PartitionId, RetryWish, Route, Slot, Terms},
+    lifecycle::Publication,
+    ports::service::Verdict,
     time::Timestamp,
 };
 
@@ -50,8 +52,8 @@ pub struct StoredState {
     pub closed: bool,
     /// The positions of all partitions it ever read and did not void.
     pub positions: Vec<Position>,
-    /// Remembered completions, in no order.
-    pub early_reports: Vec<ActivationId>,
+    /// Remembered reports, in no order; one for each id.
+    pub early_reports: Vec<EarlyReport>,
     /// Tombstones, oldest first.
     pub tombstones: Vec<Tombstone>,
     /// The largest key of any row.
@@ -102,16 +104,32 @@ pub enum RowState {
     Retry {
         /// What the worker asked for.
         wish: RetryWish,
-        /// Refused for good by Kafka, with the reason: kept, listed, not tried again.
-        parked: Option<Box<str>>,
+        /// How far its publication is.
+        publication: Publication,
+    },
+    /// Waits to be forwarded to another topic.
+    Forward {
+        /// How far its publication is.
+        publication: Publication,
     },
     /// Waits to be published to the dead-letter topic.
     Failed {
         /// Why it failed.
         cause: FailureCause,
-        /// Refused for good by Kafka, with the reason.
-        parked: Option<Box<str>>,
+        /// How far its publication is.
+        publication: Publication,
     },
+}
+
+/// A report that came before its task: it settles the task when that is read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EarlyReport {
+    /// The task.
+    pub id: ActivationId,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// It is about the copy of a forwarded task, which may come at any time.
+    pub of_copy: bool,
 }
 
 /// Why an activation failed for good.
@@ -177,8 +195,8 @@ pub struct Commit {
     pub positions: Vec<Position>,
     /// Positions to be removed.
     pub drop_positions: Vec<Slot>,
-    /// Early reports to be remembered.
-    pub remember: Vec<ActivationId>,
+    /// Early reports to be remembered; one replaces an earlier one of its id.
+    pub remember: Vec<EarlyReport>,
     /// Early reports to be forgotten. (An id is never in both lists.)
     pub forget: Vec<ActivationId>,
     /// Tombstones to be added.

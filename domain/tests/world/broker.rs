@@ -8,15 +8,16 @@ use taskbroker_domain::{
     lifecycle::Lease,
     policy::Policy,
     ports::{
-        service::{Report, Reported, Unavailable, Verdict, Wanted},
+        service::{Report, Reported, Unavailable, Wanted},
         source::{Assigned, AssignmentId, GroupCommit},
         store::Commit,
     },
     positions::{NoStart, Reading},
+    rules::Rules,
     time::Now,
 };
 
-use super::{Journal, Kafka, Message, RETRIES, World, kafka::message};
+use super::{FORWARDED, Journal, Kafka, Message, RETRIES, World, kafka::message};
 
 pub(crate) struct Broker {
     policy: Policy,
@@ -25,6 +26,7 @@ pub(crate) struct Broker {
     pub(crate) under_way: Option<Commit>,
     pub(crate) landed: bool,
     readers: BTreeMap<i32, Reader>,
+    pub(crate) rules: Rules,
     pub(crate) outstanding: Vec<GroupCommit>,
     pub(crate) outgoing: Vec<Outgoing>,
     waiting: Vec<(Ticket, Waiting)>,
@@ -41,7 +43,7 @@ struct Reader {
 
 enum Waiting {
     HandOut(ActivationId),
-    Complete(ActivationId),
+    Report(ActivationId),
 }
 
 impl Broker {
@@ -58,6 +60,7 @@ impl Broker {
             under_way: None,
             landed: false,
             readers: BTreeMap::new(),
+            rules: Rules::default(),
             outstanding: Vec::new(),
             outgoing: Vec::new(),
             waiting: Vec::new(),
@@ -66,7 +69,8 @@ impl Broker {
     }
 
     pub(crate) fn crash(&mut self, now: Now) {
-        *self = Self::new(self.policy.clone(), self.journal.clone(), now);
+        let rules = std::mem::take(&mut self.rules);
+        *self = Self { rules, ..Self::new(self.policy.clone(), self.journal.clone(), now) };
     }
 
     pub(crate) fn assign(&mut self, assigned: &Assigned, now: Now) -> Result<StartDecision, NoStart> {
@@ -141,7 +145,9 @@ impl Broker {
             let payload = message.activation().payload;
             return self.ledger.admit_undecodable(origin, payload, "no activation", now);
         }
-        self.ledger.admit(origin, message.activation(), now);
+        let activation = message.activation();
+        let fate = self.rules.fate(&activation.route, |_| false);
+        self.ledger.admit(origin, activation, fate, now);
     }
 
     pub(crate) fn take(&mut self, now: Now) -> Option<Commit> {
@@ -159,7 +165,7 @@ impl Broker {
         }
     }
 
-    /// Returns what leaves to workers, and which completions are answered, by this confirmation.
+    /// Returns what leaves to workers, and which reports are answered, by this confirmation.
     pub(crate) fn confirm(&mut self, now: Now) -> (Vec<ActivationId>, Vec<ActivationId>) {
         if self.under_way.take_if(|_| self.landed).is_some() {
             self.ledger.confirm(now);
@@ -172,7 +178,7 @@ impl Broker {
         for (_, waiting) in done {
             match waiting {
                 Waiting::HandOut(id) => handed_out.push(id),
-                Waiting::Complete(id) => answered.push(id),
+                Waiting::Report(id) => answered.push(id),
             }
         }
         (handed_out, answered)
@@ -228,11 +234,10 @@ impl Broker {
 
     pub(crate) fn report(&mut self, report: &Report, now: Now) -> Result<Settling, Unavailable> {
         let settling = self.ledger.settle(report, now)?;
-        if report.verdict == Verdict::Complete
-            && self.answers_are_promises(&settling)
+        if self.answers_are_promises(&settling)
             && let Some(ticket) = settling.ticket
         {
-            self.waiting.push((ticket, Waiting::Complete(report.id.clone())));
+            self.waiting.push((ticket, Waiting::Report(report.id.clone())));
         }
         Ok(settling)
     }
@@ -253,7 +258,9 @@ impl Broker {
             use taskbroker_domain::ports::store::RowState as S;
             let says_so = matches!(
                 (&outgoing.kind, &row.row.state),
-                (OutgoingKind::Retry { .. }, S::Retry { .. }) | (OutgoingKind::DeadLetter { .. }, S::Failed { .. })
+                (OutgoingKind::Retry { .. }, S::Retry { .. })
+                    | (OutgoingKind::Forward, S::Forward { .. })
+                    | (OutgoingKind::DeadLetter { .. }, S::Failed { .. })
             );
             assert!(says_so, "the row of {} does not say that it leaves: {:?}", outgoing.id, row.row.state);
         }
@@ -273,6 +280,12 @@ pub(crate) fn deliver(world: &mut World, outgoing: &Outgoing) {
             let at_most_once = world.is_at_most_once(&outgoing.id);
             let retry = Message { attempt: 1, is_copy, at_most_once, ..message(id.as_str()) };
             world.kafka.produce(RETRIES, retry.marked());
+        }
+        OutgoingKind::Forward => {
+            let at_most_once = world.is_at_most_once(&outgoing.id);
+            let copy = Message { is_copy: true, at_most_once, ..message(outgoing.id.as_str()) };
+            world.kafka.produce(FORWARDED, copy.marked());
+            world.forwarded.insert(outgoing.id.clone());
         }
         OutgoingKind::DeadLetter { .. } => world.dead_letters.push(outgoing.id.clone()),
     }

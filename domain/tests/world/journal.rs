@@ -1,14 +1,11 @@
 //! A journal in memory that keeps the store port's contract.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use taskbroker_domain::{
     activation::{ActivationId, Key, PartitionId, Slot},
-    ports::store::{Commit, NewRow, Position, StoredState, Tombstone},
+    ports::store::{Commit, EarlyReport, NewRow, Position, StoredState, Tombstone},
 };
 use uuid::Uuid;
 
@@ -17,7 +14,7 @@ pub(crate) struct Journal {
     pub(crate) identity: Uuid,
     pub(crate) rows: BTreeMap<Key, NewRow>,
     pub(crate) positions: BTreeMap<Slot, Position>,
-    pub(crate) early: BTreeSet<ActivationId>,
+    pub(crate) early: BTreeMap<ActivationId, EarlyReport>,
     pub(crate) tombstones: Vec<Tombstone>,
     pub(crate) closed: bool,
 }
@@ -28,7 +25,7 @@ impl Journal {
             identity: Uuid::from_u128(number),
             rows: BTreeMap::new(),
             positions: BTreeMap::new(),
-            early: BTreeSet::new(),
+            early: BTreeMap::new(),
             tombstones: Vec::new(),
             closed: true,
         }
@@ -66,8 +63,8 @@ impl Journal {
         for slot in &commit.drop_positions {
             self.positions.remove(slot);
         }
-        self.early.extend(commit.remember.iter().cloned());
-        self.early.retain(|id| !commit.forget.contains(id));
+        self.early.extend(commit.remember.iter().map(|early| (early.id.clone(), early.clone())));
+        self.early.retain(|id, _| !commit.forget.contains(id));
         for tombstone in &commit.bury {
             if !self.tombstones.iter().any(|known| known.id == tombstone.id) {
                 self.tombstones.push(tombstone.clone());
@@ -81,7 +78,7 @@ impl Journal {
         StoredState {
             closed: self.closed,
             positions: self.positions.values().cloned().collect(),
-            early_reports: self.early.iter().cloned().collect(),
+            early_reports: self.early.values().cloned().collect(),
             tombstones: self.tombstones.clone(),
             last_key: self.rows.keys().last().copied(),
         }

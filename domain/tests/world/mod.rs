@@ -42,6 +42,8 @@ pub(crate) const B: usize = 1;
 pub(crate) const TASKS: i32 = 0;
 /// The partition that retries are published to.
 pub(crate) const RETRIES: i32 = 1;
+/// The partition that tasks of demoted namespaces are forwarded to.
+pub(crate) const FORWARDED: i32 = 2;
 
 pub(crate) struct World {
     pub(crate) kafka: Kafka,
@@ -49,13 +51,16 @@ pub(crate) struct World {
     pub(crate) now: Now,
     /// Every hand-out, in order: which broker gave which task to a worker.
     pub(crate) handed_out: Vec<(usize, ActivationId)>,
-    /// What each store answered as complete.
+    /// The tasks whose reports each store answered.
     pub(crate) answered: Vec<BTreeSet<ActivationId>>,
     /// What workers ever reported as complete.
     pub(crate) completed: BTreeSet<ActivationId>,
     /// Ids published to the retry topic, with their parents, and the dead letters.
     pub(crate) retries: BTreeMap<ActivationId, ActivationId>,
     pub(crate) dead_letters: Vec<ActivationId>,
+    /// Ids published to the topic of demoted namespaces, and ids that a rule was to drop.
+    pub(crate) forwarded: BTreeSet<ActivationId>,
+    pub(crate) dropped: BTreeSet<ActivationId>,
     /// Every commit that was taken.
     pub(crate) commits: Vec<(usize, Commit)>,
     next_assignment: u64,
@@ -86,7 +91,7 @@ impl World {
         let now = Now { wall: Timestamp::from_millis(1_000_000_000), steady: Steady::from_millis(5_000) };
         let brokers = (1..=2).map(|number| Broker::new(policy.clone(), Journal::new(number), now)).collect();
         Self {
-            kafka: Kafka::new(2),
+            kafka: Kafka::new(3),
             brokers,
             now,
             handed_out: Vec::new(),
@@ -94,6 +99,8 @@ impl World {
             completed: BTreeSet::new(),
             retries: BTreeMap::new(),
             dead_letters: Vec::new(),
+            forwarded: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             commits: Vec::new(),
             next_assignment: 1,
         }
@@ -141,6 +148,15 @@ impl World {
         let decision = self.assign(broker, partition);
         self.settle_down(broker);
         decision
+    }
+
+    /// Brings what was just reported of an at-most-once task to where it may be sent: its beginning is journalled first.
+    pub(crate) fn begin_publication(&mut self, broker: usize) -> taskbroker_domain::ledger::Outgoing {
+        self.commit(broker);
+        let now = self.now;
+        assert!(self.brokers[broker].take_outgoing(now).is_empty());
+        self.commit(broker);
+        self.brokers[broker].take_outgoing(now).remove(0)
     }
 
     /// The partition is lost: the session expired.
@@ -213,7 +229,7 @@ impl World {
         self.check();
     }
 
-    /// A completion is answered: a promise to the worker that had the task from this store. (One that reports to another
+    /// A report is answered: a promise to the worker that had the task from this store. (One that reports to another
     /// broker gets an answer too, but that broker knows nothing of it.)
     fn answer(&mut self, broker: usize, id: ActivationId) {
         if self.handed_out.iter().any(|(by, other)| *by == broker && *other == id) {
@@ -291,7 +307,10 @@ impl World {
     }
 
     fn hand_out(&mut self, broker: usize, id: ActivationId) {
-        assert!(!self.answered[broker].contains(&id), "{id} was answered as complete and is handed out again");
+        assert!(
+            !self.answered[broker].contains(&id),
+            "{id} was reported, that was answered, and it is handed out again"
+        );
         self.handed_out.push((broker, id));
     }
 
@@ -413,7 +432,7 @@ impl World {
             assert_eq!(stats.imbalance, 0, "conservation: {:?}", stats.totals);
             let depths = stats.depths;
             let standing = depths.pending + depths.delayed + depths.processing + depths.retry + depths.failed;
-            assert_eq!(standing + depths.parked + depths.done, stats.in_flight, "depths: {depths:?}");
+            assert_eq!(standing + depths.forward + depths.parked + depths.done, stats.in_flight, "depths: {depths:?}");
         }
     }
 
@@ -444,6 +463,8 @@ impl World {
     pub(crate) fn has_ended(&self, message: &Message) -> bool {
         self.completed.contains(&message.id)
             || self.dead_letters.contains(&message.id)
+            || self.forwarded.contains(&message.id)
+            || self.dropped.contains(&message.id)
             || self.retries.values().any(|parent| *parent == message.id)
             || message.expires_at.is_some_and(|at| at <= self.now.wall)
             || (message.undecodable && self.dead_letters.iter().any(|id| id.as_str().starts_with("undecodable:")))

@@ -18,6 +18,8 @@ pub struct KafkaOutboxOptions {
     pub retry_topic: String,
     /// Where dead letters go.
     pub dead_letter_topic: String,
+    /// Where tasks of demoted namespaces go (`kafka_long_topic`).
+    pub forward_topic: String,
     /// How long a message may take to become durable. Afterwards its outcome is unknown.
     pub delivery_limit: Duration,
     /// How long messages wait for company before they are sent.
@@ -37,6 +39,7 @@ impl KafkaOutboxOptions {
             cluster,
             retry_topic: retry_topic.into(),
             dead_letter_topic: dead_letter_topic.into(),
+            forward_topic: "taskworker-long".to_owned(),
             delivery_limit: Duration::from_secs(10),
             linger: Duration::from_millis(2),
             compression: "none".to_owned(),

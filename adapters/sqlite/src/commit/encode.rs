@@ -8,8 +8,12 @@ use std::{
 use serde::Serialize;
 use sqlx::{Arguments, Encode, Sqlite, Type, sqlite::SqliteArguments};
 use taskbroker_domain::{
-    activation::{ActivationId, Key, OnFailure, Route},
-    ports::store::{Commit, FailureCause, NewRow, Position, RowState, RowUpdate, StoreError},
+    activation::{ActivationId, Key, OnFailure, RetryWish, Route},
+    lifecycle::Publication,
+    ports::{
+        service::Verdict,
+        store::{Commit, EarlyReport, FailureCause, NewRow, Position, RowState, RowUpdate, StoreError},
+    },
     time::Timestamp,
 };
 
@@ -59,6 +63,7 @@ struct StateValues {
     cause: Option<&'static str>,
     reason: Option<String>,
     parked: Option<String>,
+    begun: Option<bool>,
 }
 
 /// Values of the rows, numbered routes included.
@@ -101,8 +106,9 @@ fn state_values(state: &RowState) -> StateValues {
         cause: None,
         reason: None,
         parked: None,
+        begun: None,
     };
-    let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    let (parked, begun) = publication_values(state);
     match state {
         RowState::Pending { ready_at } => {
             StateValues { state: state::PENDING, at_ms: Some(ready_at.as_millis()), ..none }
@@ -110,17 +116,32 @@ fn state_values(state: &RowState) -> StateValues {
         RowState::Processing { lease_ends_at } => {
             StateValues { state: state::PROCESSING, at_ms: Some(lease_ends_at.as_millis()), ..none }
         }
-        RowState::Retry { wish, parked } => StateValues {
+        RowState::Retry { wish, publication: _ } => StateValues {
             state: state::RETRY,
             max_attempts: wish.max_attempts,
             delay_s: wish.delay_s.map(u64::cast_signed),
-            parked: text(parked),
+            parked,
+            begun,
             ..none
         },
-        RowState::Failed { cause, parked } => {
+        RowState::Forward { publication: _ } => StateValues { state: state::FORWARD, parked, begun, ..none },
+        RowState::Failed { cause, publication: _ } => {
             let (cause, reason) = cause_values(cause);
-            StateValues { state: state::FAILED, cause: Some(cause), reason, parked: text(parked), ..none }
+            StateValues { state: state::FAILED, cause: Some(cause), reason, parked, begun, ..none }
         }
+    }
+}
+
+fn publication_values(state: &RowState) -> (Option<String>, Option<bool>) {
+    match state {
+        RowState::Pending { .. } | RowState::Processing { .. } => (None, None),
+        RowState::Retry { publication, .. }
+        | RowState::Forward { publication }
+        | RowState::Failed { publication, .. } => match publication {
+            Publication::Waiting => (None, None),
+            Publication::Begun => (None, Some(true)),
+            Publication::Parked(reason) => (Some(reason.to_string()), None),
+        },
     }
 }
 
@@ -185,7 +206,8 @@ impl StateValues {
         add(to, self.delay_s)?;
         add(to, self.cause)?;
         add(to, self.reason)?;
-        add(to, self.parked)
+        add(to, self.parked)?;
+        add(to, self.begun)
     }
 }
 
@@ -209,7 +231,7 @@ pub(super) fn append(to: &mut SqliteArguments, block: Block, commit: &Commit) ->
     add_list(to, keys(&commit.clear_origin))?;
     add_list(to, commit.positions.iter().map(position))?;
     add_list(to, commit.drop_positions.iter().map(|slot| slot.0))?;
-    add_list(to, ids(&commit.remember))?;
+    add_list(to, commit.remember.iter().map(early_report))?;
     add_list(to, ids(&commit.forget))?;
     add_list(to, commit.bury.iter().map(|tombstone| (tombstone.id.as_str(), tombstone.slot.0)))?;
     add_list(to, ids(&commit.unbury))?;
@@ -217,8 +239,35 @@ pub(super) fn append(to: &mut SqliteArguments, block: Block, commit: &Commit) ->
     add(to, commit.closing)
 }
 
-type UpdateValues =
-    (i64, u32, i64, Option<i64>, Option<u32>, Option<i64>, Option<&'static str>, Option<String>, Option<String>);
+/// The words for [`Verdict`] in `early_report.verdict`: those of the wire protocol.
+pub(crate) mod verdict {
+    pub(crate) const FAILURE: i64 = 3;
+    pub(crate) const RETRY: i64 = 4;
+    pub(crate) const COMPLETE: i64 = 5;
+}
+
+fn early_report(report: &EarlyReport) -> impl Serialize + '_ {
+    let (verdict, wish) = match report.verdict {
+        Verdict::Failure => (verdict::FAILURE, RetryWish::default()),
+        Verdict::Retry(wish) => (verdict::RETRY, wish),
+        Verdict::Complete => (verdict::COMPLETE, RetryWish::default()),
+    };
+    let delay_s = wish.delay_s.map(u64::cast_signed);
+    (report.id.as_str(), verdict, wish.max_attempts, delay_s, u8::from(report.of_copy))
+}
+
+type UpdateValues = (
+    i64,
+    u32,
+    i64,
+    Option<i64>,
+    Option<u32>,
+    Option<i64>,
+    Option<&'static str>,
+    Option<String>,
+    Option<String>,
+    Option<bool>,
+);
 
 /// The last update of each row: SQLite would pick any of several.
 fn updates(updates: &[RowUpdate]) -> Vec<UpdateValues> {
@@ -238,6 +287,7 @@ fn update(update: &RowUpdate) -> Option<UpdateValues> {
         state.cause,
         state.reason,
         state.parked,
+        state.begun,
     ))
 }
 

@@ -12,7 +12,7 @@ use taskbroker_domain::{
     ports::store::{Commit, NewRow, StoreError},
 };
 
-pub(crate) use encode::{cause, stored_key};
+pub(crate) use encode::{cause, stored_key, verdict};
 
 use crate::routes::Routes;
 

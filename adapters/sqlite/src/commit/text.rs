@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 const PLACES: [usize; 6] = [0, 1, 4, 16, 64, 256];
 
 /// The columns that a new row sets, in the order in which they are bound.
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "key",
     "id",
     "route",
@@ -31,6 +31,7 @@ const COLUMNS: [&str; 24] = [
     "cause",
     "cause_reason",
     "parked",
+    "begun",
 ];
 
 /// How many values a new row binds, beside its payload.
@@ -46,7 +47,7 @@ INSERT OR REPLACE INTO route (id, application, namespace, task_name)
 const CHANGES: &str = "
 UPDATE activation SET lost_leases = u.value ->> 1, state = u.value ->> 2, state_at_ms = u.value ->> 3,
         retry_max_attempts = u.value ->> 4, retry_delay_s = u.value ->> 5,
-        cause = u.value ->> 6, cause_reason = u.value ->> 7, parked = u.value ->> 8
+        cause = u.value ->> 6, cause_reason = u.value ->> 7, parked = u.value ->> 8, begun = u.value ->> 9
     FROM json_each(?) AS u WHERE activation.key = u.value ->> 0;
 DELETE FROM activation WHERE key IN (SELECT value FROM json_each(?));
 DELETE FROM payload WHERE key IN (SELECT value FROM json_each(?));
@@ -56,7 +57,8 @@ INSERT OR REPLACE INTO position (slot, topic, topic_id, consumer_group, partitio
     SELECT value ->> 0, value ->> 1, unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, value ->> 6,
         unhex(value ->> 7), value ->> 8, value ->> 9 FROM json_each(?);
 DELETE FROM position WHERE slot IN (SELECT value FROM json_each(?));
-INSERT OR IGNORE INTO early_report (id) SELECT value FROM json_each(?);
+INSERT OR REPLACE INTO early_report (id, verdict, max_attempts, delay_s, of_copy)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?);
 DELETE FROM early_report WHERE id IN (SELECT value FROM json_each(?));
 INSERT OR IGNORE INTO tombstone (id, slot) SELECT value ->> 0, value ->> 1 FROM json_each(?);
 DELETE FROM tombstone WHERE id IN (SELECT value FROM json_each(?));

@@ -6,7 +6,9 @@ use taskbroker_domain::{
     ports::store::{ActivationStore, Commit, RowState, RowUpdate, Tombstone},
 };
 
-use super::{Model, StoreUnderTest, accept, contents, fresh, id, moment, new_row, new_row_with, position};
+use super::{
+    Model, StoreUnderTest, accept, contents, early_report, fresh, id, moment, new_row, new_row_with, position,
+};
 
 /// Nothing in it, and nothing to recover.
 pub async fn a_new_store_is_empty_and_counts_as_closed(subject: &dyn StoreUnderTest) {
@@ -39,7 +41,7 @@ fn everything(number: u64) -> Commit {
         clear_origin: vec![Key(3)],
         positions: vec![position(2, 50)],
         drop_positions: vec![Slot(1)],
-        remember: vec![id(100)],
+        remember: vec![early_report(100)],
         forget: vec![id(99)],
         bury: vec![Tombstone { id: id(200), slot: Slot(2) }],
         unbury: vec![id(199)],
@@ -52,7 +54,7 @@ fn seed(number: u64) -> Commit {
         number,
         insert: (1..=3).map(new_row).collect(),
         positions: vec![position(1, 5)],
-        remember: vec![id(99)],
+        remember: vec![early_report(99)],
         bury: vec![Tombstone { id: id(199), slot: Slot(1) }],
         ..Commit::default()
     }
@@ -180,7 +182,7 @@ fn random_memories(commit: &mut Commit, draw: &mut Draw) {
         _ => {}
     }
     match draw.below(3) {
-        0 => commit.remember.push(id(draw.below(9))),
+        0 => commit.remember.push(early_report(draw.below(9))),
         1 => commit.forget.push(id(draw.below(9))),
         _ => {}
     }

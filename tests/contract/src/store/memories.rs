@@ -2,23 +2,36 @@
 
 use taskbroker_domain::{
     activation::{ActivationId, Slot},
-    ports::store::{Commit, Tombstone},
+    ports::{
+        service::Verdict,
+        store::{Commit, EarlyReport, Tombstone},
+    },
 };
 
-use super::{Model, StoreUnderTest, accept, contents, fresh, odd_texts};
+use super::{Model, StoreUnderTest, accept, contents, every_wish, fresh, odd_texts};
 
 fn odd_ids() -> Vec<ActivationId> {
     odd_texts().into_iter().map(ActivationId::new).collect()
 }
 
-/// Whatever they look like; once each.
+fn every_verdict() -> Vec<(Verdict, bool)> {
+    let wishes = every_wish().into_iter().map(|wish| (Verdict::Retry(wish), false));
+    let others = [(Verdict::Complete, false), (Verdict::Failure, false), (Verdict::Complete, true)];
+    others.into_iter().chain(wishes).collect()
+}
+
+/// Whatever they look like; once each, and the later one replaces the earlier.
 pub async fn early_reports_are_remembered_and_forgotten(subject: &dyn StoreUnderTest) {
     let store = fresh(subject).await;
     let mut model = Model::default();
     let ids = odd_ids();
+    let reports = |verdict: usize| -> Vec<EarlyReport> {
+        let verdicts = every_verdict().into_iter().cycle().skip(verdict);
+        ids.iter().cloned().zip(verdicts).map(|(id, (verdict, of_copy))| EarlyReport { id, verdict, of_copy }).collect()
+    };
     let commits = [
-        Commit { number: 1, remember: ids.clone(), ..Commit::default() },
-        Commit { number: 2, remember: ids[..3].to_vec(), ..Commit::default() },
+        Commit { number: 1, remember: reports(0), ..Commit::default() },
+        Commit { number: 2, remember: reports(1)[..3].to_vec(), ..Commit::default() },
         Commit { number: 3, forget: ids.iter().step_by(2).cloned().collect(), ..Commit::default() },
         Commit { number: 4, forget: ids.clone(), ..Commit::default() },
     ];

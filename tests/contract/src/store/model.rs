@@ -1,11 +1,11 @@
 //! What a store must hold, kept in the plainest possible way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use taskbroker_domain::{
     activation::{ActivationId, Key, Slot},
-    ports::store::{ActivationStore, Commit, Position, Row, StoredState, Tombstone},
+    ports::store::{ActivationStore, Commit, EarlyReport, Position, Row, StoredState, Tombstone},
 };
 
 /// Everything that can be read from a store.
@@ -48,7 +48,7 @@ pub(crate) async fn all_rows(store: &dyn ActivationStore, page: usize) -> Vec<Ro
 pub struct Model {
     rows: BTreeMap<Key, (Row, Bytes)>,
     positions: BTreeMap<Slot, Position>,
-    early_reports: BTreeSet<ActivationId>,
+    early_reports: BTreeMap<ActivationId, EarlyReport>,
     tombstones: Vec<Tombstone>,
     closed: bool,
 }
@@ -58,7 +58,7 @@ impl Default for Model {
         Self {
             rows: BTreeMap::new(),
             positions: BTreeMap::new(),
-            early_reports: BTreeSet::new(),
+            early_reports: BTreeMap::new(),
             tombstones: Vec::new(),
             closed: true,
         }
@@ -80,8 +80,8 @@ impl Model {
             self.positions.insert(position.slot, position.clone());
         }
         self.positions.retain(|slot, _| !commit.drop_positions.contains(slot));
-        self.early_reports.extend(commit.remember.iter().cloned());
-        self.early_reports.retain(|id| !commit.forget.contains(id));
+        self.early_reports.extend(commit.remember.iter().map(|early| (early.id.clone(), early.clone())));
+        self.early_reports.retain(|id, _| !commit.forget.contains(id));
         for tombstone in &commit.bury {
             if !self.tombstones.iter().any(|known| known.id == tombstone.id) {
                 self.tombstones.push(tombstone.clone());
@@ -119,7 +119,7 @@ impl Model {
             state: StoredState {
                 closed: self.closed,
                 positions: self.positions.values().cloned().collect(),
-                early_reports: self.early_reports.iter().cloned().collect(),
+                early_reports: self.early_reports.values().cloned().collect(),
                 tombstones: self.tombstones.clone(),
                 last_key: self.rows.keys().next_back().copied(),
             },

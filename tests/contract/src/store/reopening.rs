@@ -8,7 +8,8 @@ use taskbroker_domain::{
 };
 
 use super::{
-    Model, StoreUnderTest, accept, contents, every_state, fresh, id, new_row, new_row_in, new_row_with, position,
+    Model, StoreUnderTest, accept, contents, early_report, every_state, fresh, id, new_row, new_row_in, new_row_with,
+    position,
 };
 
 /// Two stores are never taken for one another.
@@ -55,7 +56,7 @@ fn generation(number: u64) -> Commit {
         insert,
         delete: (start - 1_000..start - 970).map(taskbroker_domain::activation::Key).collect(),
         positions: vec![position(slot, 77)],
-        remember: vec![id(number)],
+        remember: vec![early_report(number)],
         bury: vec![Tombstone { id: id(10 - number), slot: Slot(slot) }],
         closing: number.is_multiple_of(2),
         ..Commit::default()

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use taskbroker_domain::{
     activation::{ActivationId, Key, OnFailure, Origin, PartitionId, RetryWish, Route, Slot, Terms, TopicId},
-    ports::store::{FailureCause, NewRow, Position, Row, RowState},
+    lifecycle::Publication,
+    ports::{
+        service::Verdict,
+        store::{EarlyReport, FailureCause, NewRow, Position, Row, RowState},
+    },
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -65,18 +69,28 @@ pub fn every_state() -> Vec<RowState> {
         RowState::Processing { lease_ends_at: moment(17) },
         RowState::Processing { lease_ends_at: Timestamp::MAX },
     ];
-    for parked in every_parking() {
-        states.extend(every_wish().into_iter().map(|wish| RowState::Retry { wish, parked: parked.clone() }));
-        states.extend(every_cause().into_iter().map(|cause| RowState::Failed { cause, parked: parked.clone() }));
+    for publication in every_publication() {
+        let of = || publication.clone();
+        states.extend(every_wish().into_iter().map(|wish| RowState::Retry { wish, publication: of() }));
+        states.push(RowState::Forward { publication: of() });
+        states.extend(every_cause().into_iter().map(|cause| RowState::Failed { cause, publication: of() }));
     }
     states
 }
 
-fn every_parking() -> Vec<Option<Box<str>>> {
-    vec![None, Some("".into()), Some("MessageSizeTooLarge: \"1 048 577\" > 1 000 000 · größer".into())]
+fn every_publication() -> Vec<Publication> {
+    let reasons = ["", "MessageSizeTooLarge: \"1 048 577\" > 1 000 000 · größer"];
+    let parked = reasons.map(|reason| Publication::Parked(reason.into()));
+    [Publication::Waiting, Publication::Begun].into_iter().chain(parked).collect()
 }
 
-fn every_wish() -> Vec<RetryWish> {
+/// An early report on the activation of this number.
+pub fn early_report(number: u64) -> EarlyReport {
+    EarlyReport { id: id(number), verdict: Verdict::Complete, of_copy: false }
+}
+
+/// Every wish that differs in form.
+pub fn every_wish() -> Vec<RetryWish> {
     let attempts = [None, Some(0), Some(3), Some(u32::MAX)];
     let delays = [None, Some(0), Some(86_400), Some(i64::MAX.unsigned_abs()), Some(u64::MAX)];
     let pairs = attempts.into_iter().flat_map(|attempt| delays.into_iter().map(move |delay| (attempt, delay)));
