@@ -9,7 +9,7 @@ mod store;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::settings::Sources;
 
@@ -20,8 +20,20 @@ struct Cli {
     /// The configuration file (YAML). Environment variables TASKBROKER_* go over it.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to run, in the words of the system that this program replaces.
+    #[arg(short, long, value_enum, default_value_t = Part::Broker)]
+    run: Part,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// What can be run without a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The broker.
+    Broker,
+    /// Bring the store's tables up to date, and end. The broker does that itself when it opens a file.
+    Migrations,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +73,7 @@ pub fn main() -> ExitCode {
     let configured = cli.config.is_some();
     let sources = Sources::of_this_process(cli.config);
     match cli.command.unwrap_or(Command::Run) {
+        Command::Run if cli.run == Part::Migrations => run::migrations(&sources),
         Command::Run => run::run(&sources),
         Command::Dev(_) if configured => {
             complain(&anyhow::anyhow!("dev brings its own settings: leave out --config, or use run with it"));
