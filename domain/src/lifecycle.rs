@@ -9,6 +9,7 @@
 //!    |    lease lost         '--------------> Failed --(dead-lettered)--> Done(DeadLettered)
 //!    '-----------------------'                  '--- or Done(Discarded) at once
 //!  Pending --(its namespace is demoted)--> Forward --(forwarded)---------> Done(Forwarded), lives on elsewhere
+//!  Processing --(accepted: the offer is over, its lease begins anew)----> Processing
 //!  Pending | Retry | Forward | Failed --(late complete, nothing published yet)----> Done(Completed)
 //!  Pending --(expired)--------------------------------------------------> Done(Expired)
 //!  any state in which nothing has been published yet --(a rule drops it)---> Done(Dropped)
@@ -100,6 +101,8 @@ pub enum Outcome {
 pub enum Event {
     /// A worker gets it.
     Claim(Lease),
+    /// The worker that it was offered to has it, or may have it: its lease begins anew.
+    Accepted(Lease),
     /// The claim is undone: it certainly did not reach the worker.
     PutBack,
     /// Its lease ended without a report.
@@ -197,13 +200,14 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::Forward => Ok(State::Forward { publication: Publication::Waiting }),
             E::Drop => Ok(State::Done(Outcome::Dropped)),
             E::GiveUp(cause) => Ok(failed(cause, by)),
-            E::PutBack | E::LeaseEnd | E::Failure | E::Retry(_) => Err(Refusal::IsPending),
+            E::Accepted(_) | E::PutBack | E::LeaseEnd | E::Failure | E::Retry(_) => Err(Refusal::IsPending),
             E::PublishBegins | E::Published | E::PublishFailed | E::PublishRefused(_) => Err(Refusal::IsPending),
         },
         State::Processing(_) => match event {
             E::Complete => Ok(State::Done(Outcome::Completed)),
             E::Failure => Ok(failed(FailureCause::Reported, by)),
             E::Retry(wish) => Ok(State::Retry { wish, publication: Publication::Waiting }),
+            E::Accepted(lease) => Ok(State::Processing(lease)),
             E::PutBack => Ok(State::Pending { ready_at: by.now }),
             E::GiveUp(cause) => Ok(failed(cause, by)),
             E::LeaseEnd => Ok(lease_lost(by).state),
@@ -262,7 +266,8 @@ fn failed(cause: FailureCause, by: Circumstances) -> State {
             let publication = Publication::Parked("its payload cannot be read back from the store".into());
             State::Failed { cause, publication }
         }
-        (OnFailure::DeadLetter, _) | (OnFailure::Discard, FailureCause::Undecodable(_)) => {
+        (OnFailure::DeadLetter, _)
+        | (OnFailure::Discard, FailureCause::Undecodable(_) | FailureCause::Undeliverable(_)) => {
             State::Failed { cause, publication: Publication::Waiting }
         }
         (OnFailure::Discard, _) => State::Done(Outcome::Discarded),

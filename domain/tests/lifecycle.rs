@@ -51,6 +51,7 @@ fn parked() -> Publication {
 fn events() -> Vec<Event> {
     vec![
         Event::Claim(NEXT_LEASE),
+        Event::Accepted(NEXT_LEASE),
         Event::PutBack,
         Event::LeaseEnd,
         Event::Complete,
@@ -105,8 +106,9 @@ fn pending_is_claimed_expired_forwarded_dropped_or_given_up_and_ends_as_it_was_r
 }
 
 #[test]
-fn processing_is_settled_put_back_lost_dropped_or_given_up() {
+fn processing_is_accepted_settled_put_back_lost_dropped_or_given_up() {
     let allowed = [
+        (Event::Accepted(NEXT_LEASE), State::Processing(NEXT_LEASE)),
         (Event::PutBack, pending()),
         (Event::LeaseEnd, pending()),
         (Event::Complete, done(Outcome::Completed)),
@@ -215,6 +217,8 @@ fn a_failure_nobody_wants_is_discarded_unless_it_cannot_be_read() {
     assert_eq!(give_up(FailureCause::InDoubt), done(Outcome::Discarded));
     let undecodable = FailureCause::Undecodable("no protobuf".into());
     assert_eq!(give_up(undecodable.clone()), failed(undecodable, Publication::Waiting));
+    let undeliverable = FailureCause::Undeliverable("too large".into());
+    assert_eq!(give_up(undeliverable.clone()), failed(undeliverable, Publication::Waiting));
     let unreadable = give_up(FailureCause::Unreadable);
     assert!(matches!(unreadable, State::Failed { publication: Publication::Parked(_), .. }), "{unreadable:?}");
 }

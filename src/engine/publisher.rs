@@ -204,6 +204,7 @@ fn describe(cause: &FailureCause) -> String {
         FailureCause::WorkerLost => "at most once, and its worker missed the deadline".to_owned(),
         FailureCause::InDoubt => "at most once, and it may have been handed out elsewhere".to_owned(),
         FailureCause::Unreadable => "its payload could not be read back".to_owned(),
+        FailureCause::Undeliverable(reason) => format!("cannot be given to a worker: {reason}"),
         FailureCause::Undecodable(reason) => format!("undecodable: {reason}"),
     }
 }

@@ -13,7 +13,10 @@ use taskbroker_proto::{
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use crate::request::{report, wanted};
+use crate::{
+    options::Delivery,
+    request::{report, wanted},
+};
 
 /// How many reports of a batch go to the service at once. Push workers send as many as they have slots.
 const REPORTS_AT_ONCE: usize = 1024;
@@ -21,11 +24,12 @@ const REPORTS_AT_ONCE: usize = 1024;
 /// Translates between workers and the broker.
 pub(crate) struct Consumer {
     tasks: Arc<dyn TaskService>,
+    delivery: Delivery,
 }
 
 impl Consumer {
-    pub(crate) fn new(tasks: Arc<dyn TaskService>) -> Self {
-        Self { tasks }
+    pub(crate) fn new(tasks: Arc<dyn TaskService>, delivery: Delivery) -> Self {
+        Self { tasks, delivery }
     }
 
     async fn fetch(&self, wanted: Option<Wanted>) -> Result<Option<Offer>, Unavailable> {
@@ -47,15 +51,18 @@ impl Consumer {
 
 #[tonic::async_trait]
 impl ConsumerService for Consumer {
-    /// With nothing to do it is `NOT_FOUND`: that makes clients turn to another broker.
+    /// With nothing to do it is `NOT_FOUND`: that makes clients turn to another broker. Who is given tasks need not ask.
     async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
+        if self.delivery == Delivery::Push {
+            return Err(Status::permission_denied("Cannot call while broker is in PUSH mode"));
+        }
         let GetTaskRequest { namespace, application } = request.into_inner();
         let offer = self.fetch(wanted(namespace, application)).await.map_err(unavailable)?;
         let offer = offer.ok_or_else(|| Status::not_found("No pending activations"))?;
         Ok(Response::new(GetTaskResponse { task: Some(offer) }))
     }
 
-    /// The next task is claimed only after the report is durable. Unknown and refused reports are answered OK.
+    /// The next task is claimed only after the report is durable; where tasks are pushed there is none. Unknown and refused reports are answered OK.
     async fn set_task_status(
         &self,
         request: Request<SetTaskStatusRequest>,
@@ -66,8 +73,8 @@ impl ConsumerService for Consumer {
             self.tasks.report(report).await.map_err(unavailable)?;
         }
         let task = match next {
-            Some(next) => self.next(next).await,
-            None => None,
+            Some(next) if self.delivery == Delivery::Pull => self.next(next).await,
+            Some(_) | None => None,
         };
         Ok(Response::new(SetTaskStatusResponse { task }))
     }
@@ -130,7 +137,7 @@ mod tests {
     /// Calls `GetTask` without a connection: the answer is in our hands.
     async fn get_task() -> (HttpResponse<Body>, UnboundedReceiver<()>) {
         let (put_back, was_put_back) = unbounded();
-        let mut server = ConsumerServiceServer::new(Consumer::new(Arc::new(OneTask { put_back })));
+        let mut server = ConsumerServiceServer::new(Consumer::new(Arc::new(OneTask { put_back }), Delivery::Pull));
         let empty_message = tonic::codegen::http::Request::post("/sentry_protos.taskbroker.v1.ConsumerService/GetTask")
             .body(Body::new(String::from("\0\0\0\0\0")))
             .expect("a valid request");

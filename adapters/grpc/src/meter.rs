@@ -12,12 +12,15 @@ const REQUESTS: &str = "taskbroker_grpc_requests_total";
 const SECONDS: &str = "taskbroker_grpc_request_seconds";
 const IN_FLIGHT: &str = "taskbroker_grpc_requests_in_flight";
 const PANICS: &str = "taskbroker_grpc_panics_total";
+/// Calls refused because they were not signed by a secret.
+pub(crate) const UNAUTHENTICATED: &str = "taskbroker_grpc_unauthenticated_total";
 
 /// Describes the metrics of this crate to the installed recorder.
 pub fn describe_metrics() {
     describe_counter!(REQUESTS, "Calls answered, by method and gRPC status code; CANCELLED: the client went away");
     describe_histogram!(SECONDS, Unit::Seconds, "Time from a call's arrival to its answer, by method");
     describe_gauge!(IN_FLIGHT, "Calls under way, waiting ones included");
+    describe_counter!(UNAUTHENTICATED, "Calls refused because none of the secrets signed them");
     describe_counter!(PANICS, "Calls that failed by a bug of the broker");
 }
 

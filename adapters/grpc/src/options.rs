@@ -2,6 +2,18 @@
 
 use std::time::Duration;
 
+use crate::{signature::Secrets, tls::ServerTls};
+
+/// How tasks reach workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// They ask for them.
+    #[default]
+    Pull,
+    /// They are given them: asking is refused, reporting is not.
+    Push,
+}
+
 /// Where to listen, and how much clients may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcOptions {
@@ -9,7 +21,14 @@ pub struct GrpcOptions {
     pub host: String,
     /// The port to listen on (`grpc_port`); 0 lets the system choose.
     pub port: u16,
-    /// The largest request, in bytes; a larger one is answered `OUT_OF_RANGE`. 4 MiB, as in the existing system.
+    /// How tasks reach workers (`delivery_mode`).
+    pub delivery: Delivery,
+    /// Calls must be signed by one of these (`grpc_shared_secret`); none: by nobody.
+    pub secrets: Secrets,
+    /// Encrypts connections; none: they are in the clear.
+    pub tls: Option<ServerTls>,
+    /// The largest request, in bytes (`grpc_max_request_size`); a larger one is answered `OUT_OF_RANGE`, or, where calls
+    /// are signed, `RESOURCE_EXHAUSTED`. 4 MiB, as in the existing system: requests hold ids and statuses, no payloads.
     pub request_bytes_max: usize,
     /// How many connections are open at once; further ones wait to be accepted. 4096: a few workers on each of many hosts.
     pub connections_max: usize,
@@ -35,6 +54,9 @@ impl Default for GrpcOptions {
         Self {
             host: "0.0.0.0".to_owned(),
             port: 50051,
+            delivery: Delivery::default(),
+            secrets: Secrets::default(),
+            tls: None,
             request_bytes_max: 4 * 1024 * 1024,
             connections_max: 4096,
             calls_per_connection_max: 256,

@@ -9,31 +9,39 @@ use tokio::{net::TcpListener, sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     server::NamedService,
-    transport::{Server, server::Router},
+    transport::{Server, ServerTlsConfig, server::Router},
 };
 use tonic_health::server::{HealthReporter, health_reporter};
+use tower::layer::util::{Identity, Stack};
 use tracing::{info, warn};
 
-use crate::{GrpcOptions, connections, consumer::Consumer, guard::Guard, health, meter::Meters};
+use crate::{GrpcOptions, ServerTls, TlsError, auth::Authentication, connections, consumer::Consumer, guard::Guard, health, meter::Meters, tls::unusable};
 
 /// A bound gRPC port.
 #[derive(Debug)]
 pub struct GrpcServer {
     options: GrpcOptions,
+    tls: Option<ServerTlsConfig>,
     listener: TcpListener,
     local_addr: SocketAddr,
 }
 
-/// The port could not be taken.
+/// The port cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("grpc_addr, grpc_port: cannot listen on {host}:{port}: {source}")]
-pub struct BindError {
-    /// The host as configured.
-    pub host: String,
-    /// The port as configured.
-    pub port: u16,
-    /// Why.
-    pub source: io::Error,
+pub enum BindError {
+    /// It could not be taken.
+    #[error("grpc_addr, grpc_port: cannot listen on {host}:{port}: {source}")]
+    Listen {
+        /// The host as configured.
+        host: String,
+        /// The port as configured.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// The server stopped by itself.
@@ -51,12 +59,13 @@ pub enum Drained {
 }
 
 impl GrpcServer {
-    /// Takes the port. Clients that connect wait until it is served.
+    /// Reads certificates and keys, and takes the port. Clients that connect wait until it is served.
     pub async fn bind(options: GrpcOptions) -> Result<Self, BindError> {
-        let error = |source| BindError { host: options.host.clone(), port: options.port, source };
+        let tls = options.tls.as_ref().map(certificates).transpose()?;
+        let error = |source| BindError::Listen { host: options.host.clone(), port: options.port, source };
         let listener = TcpListener::bind((options.host.as_str(), options.port)).await.map_err(error)?;
         let local_addr = listener.local_addr().map_err(error)?;
-        Ok(Self { options, listener, local_addr })
+        Ok(Self { options, tls, listener, local_addr })
     }
 
     /// Where it listens, with the port that the system chose.
@@ -74,7 +83,7 @@ impl GrpcServer {
         shutdown: CancellationToken,
     ) -> Result<Drained, ServeError> {
         let cut = CancellationToken::new();
-        let (reporter, router) = router(&self.options, tasks);
+        let (reporter, router) = router(&self.options, self.tls, tasks)?;
         let (at_first, serving) = subscribed(serving);
         health::announce(&reporter, at_first).await;
         info!(address = %self.local_addr, "gRPC is served");
@@ -103,18 +112,37 @@ fn subscribed(mut serving: watch::Receiver<bool>) -> (bool, watch::Receiver<bool
     (at_first, serving)
 }
 
-fn router(options: &GrpcOptions, tasks: Arc<dyn TaskService>) -> (HealthReporter, Router) {
+/// Reads them and has them tried out, so that what is wrong is told at start.
+fn certificates(tls: &ServerTls) -> Result<ServerTlsConfig, TlsError> {
+    let config = tls.read()?;
+    Server::builder().tls_config(config.clone()).map_err(|error| unusable(ServerTls::KEYS, &error))?;
+    Ok(config)
+}
+
+type Routed = Router<Stack<Authentication, Identity>>;
+
+fn router(
+    options: &GrpcOptions,
+    tls: Option<ServerTlsConfig>,
+    tasks: Arc<dyn TaskService>,
+) -> Result<(HealthReporter, Routed), ServeError> {
     let (reporter, health) = health_reporter();
     let names = [service_name::<ConsumerServiceServer<Consumer>>(), name_of(&health)];
     let consumer =
-        ConsumerServiceServer::new(Consumer::new(tasks)).max_decoding_message_size(options.request_bytes_max);
+        ConsumerServiceServer::new(Consumer::new(tasks, options.delivery)).max_decoding_message_size(options.request_bytes_max);
     let meters = Meters::new(&["GetTask", "SetTaskStatus", "SetBatchActivationStatus"]);
-    let router = builder(options)
+    let authentication = Authentication::new(&options.secrets, options.request_bytes_max, options.call_time_max);
+    let builder = builder(options).layer(authentication);
+    let mut builder = match tls {
+        Some(tls) => builder.tls_config(tls)?,
+        None => builder,
+    };
+    let router = builder
         .add_service(Guard::new(consumer, options.calls_max, options.call_time_max, meters))
         .add_service(health)
         .add_service(reflection(names).build_v1().expect(DESCRIPTORS))
         .add_service(reflection(names).build_v1alpha().expect(DESCRIPTORS));
-    (reporter, router)
+    Ok((reporter, router))
 }
 
 const DESCRIPTORS: &str = "the descriptors were encoded by the build";

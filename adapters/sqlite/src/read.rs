@@ -165,15 +165,15 @@ fn wish(max_attempts: Option<u32>, delay_s: Option<i64>) -> RetryWish {
 }
 
 fn failure_cause(stored: &StoredRow<'_>) -> Result<FailureCause, String> {
+    let cause_reason = || stored.cause_reason.as_deref().unwrap_or_default().into();
     match stored.cause.as_deref() {
         Some(cause::REPORTED) => Ok(FailureCause::Reported),
         Some(cause::LEASES_EXHAUSTED) => Ok(FailureCause::LeasesExhausted),
         Some(cause::WORKER_LOST) => Ok(FailureCause::WorkerLost),
         Some(cause::IN_DOUBT) => Ok(FailureCause::InDoubt),
         Some(cause::UNREADABLE) => Ok(FailureCause::Unreadable),
-        Some(cause::UNDECODABLE) => {
-            Ok(FailureCause::Undecodable(stored.cause_reason.as_deref().unwrap_or_default().into()))
-        }
+        Some(cause::UNDELIVERABLE) => Ok(FailureCause::Undeliverable(cause_reason())),
+        Some(cause::UNDECODABLE) => Ok(FailureCause::Undecodable(cause_reason())),
         unknown => Err(format!("unknown cause {unknown:?} of its failure")),
     }
 }

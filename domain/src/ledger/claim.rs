@@ -42,6 +42,17 @@ const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 impl Ledger {
     /// Claims the oldest task that fits.
     pub fn claim(&mut self, wanted: &Wanted, now: Now) -> Option<Claimed> {
+        self.claim_for(wanted, Duration::ZERO, now)
+    }
+
+    /// Claims the oldest task that fits, to be offered to a worker: its lease lasts as much longer as the offer may take, so
+    /// that it is not offered again while it is still on its way. Its end is told by [`Ledger::accepted`],
+    /// [`Ledger::put_back`] or [`Ledger::undeliverable`].
+    pub fn claim_to_offer(&mut self, wanted: &Wanted, offer_limit: Duration, now: Now) -> Option<Claimed> {
+        self.claim_for(wanted, offer_limit, now)
+    }
+
+    fn claim_for(&mut self, wanted: &Wanted, offer_limit: Duration, now: Now) -> Option<Claimed> {
         loop {
             let handle = self.groups.pop(wanted)?;
             let Some(entry) = self.entry(handle) else { continue };
@@ -52,15 +63,15 @@ impl Ledger {
                 self.expire(handle, now);
                 continue;
             }
-            if let Some(claimed) = self.hand_out(handle, now) {
+            if let Some(claimed) = self.hand_out(handle, offer_limit, now) {
                 return Some(claimed);
             }
         }
     }
 
-    fn hand_out(&mut self, handle: Handle, now: Now) -> Option<Claimed> {
+    fn hand_out(&mut self, handle: Handle, offer_limit: Duration, now: Now) -> Option<Claimed> {
         let entry = self.entry(handle)?;
-        let length = entry.terms.run_limit.saturating_add(self.policy.lease_grace);
+        let length = entry.terms.run_limit.saturating_add(self.policy.lease_grace).saturating_add(offer_limit);
         let (at_most_once, row) = (entry.terms.at_most_once, entry.flags.row);
         let lease = entry::lease(length, now);
         self.apply(handle, Event::Claim(lease), now).ok()?;
@@ -90,14 +101,35 @@ impl Ledger {
 
     /// Undoes a claim that certainly did not reach its worker.
     pub fn put_back(&mut self, handle: Handle, lease: Lease, now: Now) {
-        let Some(entry) = self.entry(handle) else { return };
-        if entry.state != State::Processing(lease) {
-            return;
-        }
+        let Some(entry) = self.claimed_entry(handle, lease) else { return };
         let row = entry.flags.row;
         if self.apply(handle, Event::PutBack, now).is_ok() && row {
             self.mark_soon(handle, now);
         }
+    }
+
+    /// The worker that a task was offered to has it, or may have it: its run limit counts from here on. Returns whether the
+    /// claim still stood.
+    pub fn accepted(&mut self, handle: Handle, lease: Lease, now: Now) -> bool {
+        let Some(entry) = self.claimed_entry(handle, lease) else { return false };
+        let length = entry.terms.run_limit.saturating_add(self.policy.lease_grace);
+        let row = entry.flags.row;
+        let accepted = self.apply(handle, Event::Accepted(entry::lease(length, now)), now).is_ok();
+        if accepted && row {
+            self.mark_soon(handle, now);
+        }
+        accepted
+    }
+
+    /// No worker can be given this task: it fails, with the reason, and goes to the dead-letter topic whatever it asked for.
+    pub fn undeliverable(&mut self, handle: Handle, lease: Lease, reason: &str, now: Now) {
+        if self.claimed_entry(handle, lease).is_some() {
+            self.give_up(handle, FailureCause::Undeliverable(reason.into()), now);
+        }
+    }
+
+    fn claimed_entry(&self, handle: Handle, lease: Lease) -> Option<&entry::Entry> {
+        self.entry(handle).filter(|entry| entry.state == State::Processing(lease))
     }
 
     /// The payload of a claimed task, if it is in memory; it need not stay there.
@@ -109,7 +141,7 @@ impl Ledger {
 
     /// Whether this claim still stands.
     pub fn is_claimed(&self, handle: Handle, lease: Lease) -> bool {
-        self.entry(handle).is_some_and(|entry| entry.state == State::Processing(lease))
+        self.claimed_entry(handle, lease).is_some()
     }
 
     /// The payloads to be read back now: those that claims wait for, and those next in line behind them, but for those that

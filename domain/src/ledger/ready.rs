@@ -74,6 +74,8 @@ pub(super) struct Groups {
     /// Groups with something in their queue, by its front.
     listed: BTreeSet<(Handle, u32)>,
     pub(super) others: Counts,
+    /// How often an application that had nothing to hand out got something.
+    pub(super) awakenings: u64,
 }
 
 #[derive(Debug, Default)]
@@ -177,6 +179,9 @@ impl Groups {
             return;
         }
         let application = self.applications.get_mut(&found.application).map(|application| &mut application.listed);
+        if front.is_some() && application.as_ref().is_some_and(|listed| listed.is_empty()) {
+            self.awakenings += 1;
+        }
         for listed in [Some(&mut self.listed), application].into_iter().flatten() {
             if let Some(before) = before {
                 listed.remove(&(before, group));

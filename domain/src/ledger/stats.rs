@@ -89,6 +89,11 @@ impl Ledger {
         }
     }
 
+    /// How often an application that had nothing to hand out got something: whoever found nothing looks again when it changes.
+    pub fn awakenings(&self) -> u64 {
+        self.groups.awakenings
+    }
+
     /// How many entries stand where.
     pub fn depths(&self) -> Depths {
         self.depths

@@ -9,3 +9,4 @@ pub mod outbox;
 pub mod service;
 pub mod source;
 pub mod store;
+pub mod worker;

@@ -145,6 +145,8 @@ pub enum FailureCause {
     InDoubt,
     /// Its payload could not be read back from the store.
     Unreadable,
+    /// No worker can be given it (it is too large to be sent), with the reason.
+    Undeliverable(Box<str>),
     /// It is no activation: raw bytes on their way to the dead-letter topic, with the reason.
     Undecodable(Box<str>),
 }

@@ -7,10 +7,16 @@
 )]
 #![allow(missing_docs, reason = "mockall writes public items")]
 
+pub mod certificates;
+pub mod worker;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use h2::{SendStream, client::ResponseFuture};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use taskbroker_domain::ports::service::{Offer, Report, Reported, TaskService, Unavailable, Wanted};
 use taskbroker_grpc::{Drained, GrpcOptions, GrpcServer, ServeError};
 use taskbroker_proto::pb::consumer_service_client::ConsumerServiceClient;
@@ -100,21 +106,48 @@ impl RawConnection {
 
     /// Sends this body and nothing more, whatever it is.
     pub async fn call(&mut self, method: &str, body: Bytes) -> RawStatus {
-        let uri = format!("http://broker/sentry_protos.taskbroker.v1.ConsumerService/{method}");
-        let request = http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
-        let (response, mut stream) = self.requests.send_request(request.body(()).unwrap(), false).unwrap();
-        stream.send_data(body, true).unwrap();
-        let (head, mut body) = response.await.unwrap().into_parts();
-        while let Some(data) = body.data().await {
-            body.flow_control().release_capacity(data.unwrap().len()).unwrap();
-        }
-        let trailers = body.trailers().await.unwrap().unwrap_or_default();
-        let text = |name: &str| {
-            let value = head.headers.get(name).or_else(|| trailers.get(name));
-            value.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
-        };
-        RawStatus { code: text("grpc-status"), message: text("grpc-message") }
+        self.call_with(&format!("/sentry_protos.taskbroker.v1.ConsumerService/{method}"), None, body).await
     }
+
+    /// The same, of any path, and with a signature.
+    pub async fn call_with(&mut self, path: &str, signature: Option<&str>, body: Bytes) -> RawStatus {
+        let (response, mut stream) = self.begin(path, signature);
+        stream.send_data(body, true).unwrap();
+        status(response).await
+    }
+
+    /// Begins a call whose body is still to come.
+    pub fn begin(&mut self, path: &str, signature: Option<&str>) -> (ResponseFuture, SendStream<Bytes>) {
+        let uri = format!("http://broker{path}");
+        let request = http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
+        let request = match signature {
+            Some(signature) => request.header("sentry-signature", signature),
+            None => request,
+        };
+        self.requests.send_request(request.body(()).unwrap(), false).unwrap()
+    }
+}
+
+/// Waits for the end of a call.
+pub async fn status(response: ResponseFuture) -> RawStatus {
+    let (head, mut body) = response.await.unwrap().into_parts();
+    assert_eq!(head.status, 200, "a refusal is a status of gRPC, not of HTTP");
+    while let Some(data) = body.data().await {
+        body.flow_control().release_capacity(data.unwrap().len()).unwrap();
+    }
+    let trailers = body.trailers().await.unwrap().unwrap_or_default();
+    let text = |name: &str| {
+        let value = head.headers.get(name).or_else(|| trailers.get(name));
+        value.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    RawStatus { code: text("grpc-status"), message: text("grpc-message") }
+}
+
+/// The signature of a call.
+pub fn sign(secret: &str, path: &str, message: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(&[path.as_bytes(), b":", message].concat());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A gRPC frame with this message.

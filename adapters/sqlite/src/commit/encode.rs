@@ -27,6 +27,7 @@ pub(crate) mod cause {
     pub(crate) const WORKER_LOST: &str = "worker lost";
     pub(crate) const IN_DOUBT: &str = "in doubt";
     pub(crate) const UNREADABLE: &str = "unreadable";
+    pub(crate) const UNDELIVERABLE: &str = "undeliverable";
     pub(crate) const UNDECODABLE: &str = "undecodable";
 }
 
@@ -152,6 +153,7 @@ fn cause_values(cause: &FailureCause) -> (&'static str, Option<String>) {
         FailureCause::WorkerLost => (cause::WORKER_LOST, None),
         FailureCause::InDoubt => (cause::IN_DOUBT, None),
         FailureCause::Unreadable => (cause::UNREADABLE, None),
+        FailureCause::Undeliverable(reason) => (cause::UNDELIVERABLE, Some(reason.to_string())),
         FailureCause::Undecodable(reason) => (cause::UNDECODABLE, Some(reason.to_string())),
     }
 }

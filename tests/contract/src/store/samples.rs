@@ -104,6 +104,7 @@ fn every_cause() -> Vec<FailureCause> {
         FailureCause::WorkerLost,
         FailureCause::InDoubt,
         FailureCause::Unreadable,
+        FailureCause::Undeliverable("12 bytes, and 11 are allowed".into()),
         FailureCause::Undecodable("".into()),
         FailureCause::Undecodable("field 3: wire type 7 \u{0} 'quoted' \"twice\"".into()),
     ]

@@ -1,0 +1,106 @@
+//! The connections to one address, and one call over one of them.
+
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use tonic::{
+    Status,
+    body::Body,
+    transport::{self, Channel},
+};
+use tower::Service;
+
+use super::outcome::{Answer, broken};
+use crate::{
+    frame::{self, Parts},
+    signature::{HEADER, Secrets},
+};
+
+/// How much of an answer is read, in bytes: the answers of a worker are a few bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// An address, with connections that are made when they are needed, and again when they broke.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    channels: Vec<Channel>,
+    next: AtomicUsize,
+    secrets: Secrets,
+}
+
+impl Endpoint {
+    pub(super) fn new(target: &transport::Endpoint, connections: usize, secrets: Secrets) -> Self {
+        let channels = (0..connections.max(1)).map(|_| target.connect_lazy()).collect();
+        Self { channels, next: AtomicUsize::new(0), secrets }
+    }
+
+    /// Sends one message, given in parts, and reads what comes back.
+    pub(super) async fn call(&self, path: &'static str, message: [Bytes; 2]) -> Answer {
+        let Some(request) = self.request(path, message) else {
+            return Answer::NotSent("the message is too long for a gRPC frame".into());
+        };
+        match self.send(request).await {
+            Ok(response) => read(response).await,
+            Err(error) => broken(&error),
+        }
+    }
+
+    fn request(&self, path: &'static str, message: [Bytes; 2]) -> Option<Request<Body>> {
+        let signature = self.secrets.sign(path, &[&message[0], &message[1]]);
+        let head = frame::head(message.iter().map(Bytes::len).sum())?;
+        let [first, second] = message;
+        let body = Parts::new([Bytes::copy_from_slice(&head), first, second]);
+        let mut request = Request::post(path).body(Body::new(body)).ok()?;
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        if let Some(signature) = signature.and_then(|signature| HeaderValue::try_from(signature).ok()) {
+            headers.insert(HeaderName::from_static(HEADER), signature);
+        }
+        Some(request)
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, transport::Error> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len().max(1);
+        let mut channel = self.channels[turn].clone();
+        std::future::poll_fn(|context| channel.poll_ready(context)).await?;
+        channel.call(request).await
+    }
+}
+
+/// The status stands in the head of an answer without a message, else behind it.
+async fn read(response: Response<Body>) -> Answer {
+    let (head, mut body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        return Answer::Nothing(format!("HTTP status {}, which no gRPC worker answers", head.status));
+    }
+    if let Some(status) = Status::from_header_map(&head.headers) {
+        return Answer::Status { status, message: Vec::new() };
+    }
+    let mut message = Vec::new();
+    loop {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        match frame {
+            None => return Answer::Nothing("the answer ended without a status".into()),
+            Some(Err(status)) => return Answer::Nothing(format!("the answer broke off: {}", status.message())),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if message.len() + data.len() > ANSWER_BYTES_MAX => {
+                    return Answer::Nothing("the answer is far too long".into());
+                }
+                Ok(data) => message.extend_from_slice(&data),
+                Err(frame) => return ended(&frame.into_trailers().unwrap_or_default(), message),
+            },
+        }
+    }
+}
+
+fn ended(trailers: &HeaderMap, message: Vec<u8>) -> Answer {
+    match Status::from_header_map(trailers) {
+        Some(status) => Answer::Status { status, message },
+        None => Answer::Nothing("the answer ended without a status".into()),
+    }
+}

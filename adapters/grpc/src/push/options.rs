@@ -1,0 +1,113 @@
+//! Where workers are, and how they are called.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Uri;
+use tonic::transport::{self, ClientTlsConfig};
+
+use super::endpoint::Endpoint;
+use crate::{
+    signature::Secrets,
+    tls::{ClientTls, TlsError, root_cause, unusable},
+};
+
+/// How long making a connection may take: less than a call, so that what could not be connected to is known not to have
+/// got anything.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often a silent connection is tried by TCP, so that a host that vanished is noticed.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Where workers are, and how they are called.
+#[derive(Clone, Debug)]
+pub struct PushOptions {
+    /// The address of each application's workers, `http://host:port` or `https://host:port` (`worker_map`).
+    pub workers: BTreeMap<String, String>,
+    /// How many connections are made to each address (`push.threads`): behind a balancer each may lead to another worker.
+    pub connections: usize,
+    /// How long a call may take, connecting included (`push.timeout`).
+    pub timeout: Duration,
+    /// The largest request, in bytes (`grpc_max_message_size`).
+    pub message_bytes_max: usize,
+    /// The first one signs (`grpc_shared_secret`).
+    pub secrets: Secrets,
+    /// For `https` addresses.
+    pub tls: ClientTls,
+}
+
+/// The workers cannot be called as configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// An address is none.
+    #[error("worker_map.{application}: {address:?} is no address like http://host:port: {reason}")]
+    Address {
+        /// Whose.
+        application: String,
+        /// As configured.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl PushOptions {
+    /// The endpoint of each application.
+    pub(super) fn endpoints(&self) -> Result<HashMap<String, Arc<Endpoint>>, PushError> {
+        let secure = self.workers.values().any(|address| is_secure(address));
+        let tls = if secure { Some(self.tls.read()?) } else { None };
+        let mut by_address: HashMap<&str, Arc<Endpoint>> = HashMap::new();
+        let mut by_application = HashMap::new();
+        for (application, address) in &self.workers {
+            let endpoint = match by_address.get(address.as_str()) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(self.endpoint(application, address, tls.as_ref())?),
+            };
+            by_address.insert(address, Arc::clone(&endpoint));
+            by_application.insert(application.clone(), endpoint);
+        }
+        Ok(by_application)
+    }
+
+    fn endpoint(
+        &self,
+        application: &str,
+        address: &str,
+        tls: Option<&ClientTlsConfig>,
+    ) -> Result<Endpoint, PushError> {
+        let wrong = |reason: String| PushError::Address {
+            application: application.to_owned(),
+            address: address.to_owned(),
+            reason,
+        };
+        let target = transport::Endpoint::from_shared(address.to_owned()).map_err(|error| wrong(root_cause(&error)))?;
+        if !is_address(target.uri()) {
+            return Err(wrong("scheme, host or port is missing or wrong".to_owned()));
+        }
+        let target = target
+            .connect_timeout(CONNECT_TIME_MAX.min(self.timeout / 2))
+            .tcp_keepalive(Some(TCP_KEEPALIVE))
+            .tcp_nodelay(true);
+        let target = match tls.filter(|_| is_secure(address)) {
+            Some(tls) => target.tls_config(tls.clone()).map_err(|error| unusable(ClientTls::KEYS, &error))?,
+            None => target,
+        };
+        Ok(Endpoint::new(&target, self.connections, self.secrets.clone()))
+    }
+}
+
+fn is_address(uri: &Uri) -> bool {
+    let known = matches!(uri.scheme_str(), Some("http" | "https"));
+    let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else { return false };
+    let port = uri.port().is_some() || authority.as_str().ends_with(host);
+    known && !host.is_empty() && port
+}
+
+fn is_secure(address: &str) -> bool {
+    address.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+}
