@@ -274,7 +274,8 @@ fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
     options
 }
 
-fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
+/// How a cluster is reached.
+pub(crate) fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
     let text = |path: &std::path::PathBuf| path.display().to_string();
     let sasl = cluster.sasl.as_ref();
     ClusterOptions {

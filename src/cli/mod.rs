@@ -1,6 +1,7 @@
 //! The commands of the program.
 
 mod check;
+mod connect;
 mod dev;
 mod inspect;
 mod run;
@@ -43,7 +44,12 @@ enum Command {
     /// Try it out: Kafka in memory, the broker, sample tasks and workers, and a view of how the tasks flow.
     Dev(dev::Dev),
     /// Print the effective configuration with the source of each value; exit with 2 if it cannot be used.
-    CheckConfig,
+    CheckConfig {
+        /// Dial each Kafka cluster with its credentials and say what was found, within 10 s; exit with 1 if something is not
+        /// as it has to be. Changes nothing.
+        #[arg(long)]
+        connect: bool,
+    },
     /// Show what is in a store, live or left behind.
     Inspect {
         /// The store's file.
@@ -80,7 +86,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(UNUSABLE)
         }
         Command::Dev(args) => dev::dev(&args),
-        Command::CheckConfig => check::check_config(&sources),
+        Command::CheckConfig { connect } => check::check_config(&sources, connect),
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
     }
