@@ -70,26 +70,28 @@ fn greet(
         }
         // A step of one's own stays for what says nothing at all.
         if deadline.left() < QUESTION_LIMIT {
-            let last = complaints.last().map_or_else(|| "no answer".to_owned(), |(_, text)| text.clone());
-            report.bad("Kafka", format!("does not answer as Kafka does: {last}"));
+            let telling = complaints.iter().find(|(code, _)| *code != RDKafkaErrorCode::AllBrokersDown);
+            let said = telling.map_or("no answer", |(_, text)| text);
+            report.bad("Kafka", format!("does not answer as Kafka does: {said}"));
             return None;
         }
     }
 }
 
 /// Tells the step that failed, if the complaints name one.
-fn blame(complaints: &[(RDKafkaErrorCode, String)], cluster: &ClusterOptions, report: &Report) -> bool {
-    let of = |wanted: RDKafkaErrorCode| complaints.iter().find(|(code, _)| *code == wanted).map(|(_, text)| text);
-    if let Some(text) = of(RDKafkaErrorCode::SSL) {
+fn blame(complaints: &[Complaint], cluster: &ClusterOptions, report: &Report) -> bool {
+    // A server that hangs up in the middle is a failure of transport to librdkafka, told apart by its words only.
+    let of_tls = |(code, text): &&Complaint| *code == RDKafkaErrorCode::SSL || text.contains("SSL handshake failed");
+    if let Some((_, text)) = complaints.iter().find(of_tls) {
         report.bad("TLS", text);
         return true;
     }
-    if let Some(text) = of(RDKafkaErrorCode::Authentication) {
+    if let Some((_, text)) = complaints.iter().find(|(code, _)| *code == RDKafkaErrorCode::Authentication) {
         tls_works(cluster, report);
         report.bad("SASL", text);
         return true;
     }
-    let hung_up = |text: &String| text.contains("Disconnected") || text.contains("disconnected");
+    let hung_up = |text: &str| text.contains("Disconnected") || text.contains("disconnected");
     let mut dropped = complaints.iter().filter(|(_, text)| hung_up(text));
     match (cluster.encrypted(), dropped.next()) {
         (false, Some((_, text))) => {
@@ -188,10 +190,13 @@ fn look_at_group(config: &ClientConfig, group: &str, topic: &str, deadline: Dead
 
 /// Collects what librdkafka complains of.
 #[derive(Default)]
-struct Listener(Mutex<Vec<(RDKafkaErrorCode, String)>>);
+struct Listener(Mutex<Vec<Complaint>>);
+
+/// What librdkafka complains of, and in which words.
+type Complaint = (RDKafkaErrorCode, String);
 
 impl Listener {
-    fn complaints(&self) -> Vec<(RDKafkaErrorCode, String)> {
+    fn complaints(&self) -> Vec<Complaint> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
