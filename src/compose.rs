@@ -1,5 +1,6 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
+mod kafka;
 pub mod playground;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
@@ -8,13 +9,10 @@ use anyhow::{Context, Result, bail};
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
     policy::{Limits, Policy},
-    ports::{clock::Clock, outbox::Outbox, source::ActivationSource, store::ActivationStore},
-    positions,
+    ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
 };
 use taskbroker_grpc::{GrpcOptions, GrpcServer};
-use taskbroker_kafka::{
-    ClusterOptions, GroupProtocol, KafkaOutbox, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions,
-};
+use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
 use taskbroker_sqlite::{SqliteOptions, SqliteStore};
@@ -24,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub(crate) use kafka::cluster;
+
 use crate::{
     engine::{Broker, Options, Ports},
-    settings::{AssignmentStrategy, DeliveryMode, KafkaCluster, OffsetReset, Settings, StoreAdapter},
+    settings::{DeliveryMode, Settings, StoreAdapter},
 };
 
 /// How often health is looked at.
@@ -55,13 +55,13 @@ impl Daemon {
     /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
         unwired(settings)?;
-        Self::start_with(settings, source_options(settings), clock, metrics).await
+        Self::start_with(settings, kafka::source_options(settings), clock, metrics).await
     }
 
-    /// The same, with other options of the source than the settings can express.
+    /// The same, with other options of the sources than the settings can express.
     async fn start_with(
         settings: &Settings,
-        source: Option<KafkaSourceOptions>,
+        sources: Vec<KafkaSourceOptions>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self> {
@@ -73,15 +73,10 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
-        let source = source.map(KafkaSource::open).transpose()?;
-        let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
-        let ports = Ports {
-            store,
-            source: source.map(|source| Arc::new(source) as Arc<dyn ActivationSource>),
-            outbox: Arc::clone(&outbox) as Arc<dyn Outbox>,
-            codec: Arc::new(Codec::new(settings.max_delay)),
-            clock,
-        };
+        let codec = Arc::new(Codec::new(settings.max_delay));
+        let feeds = kafka::feeds(settings, sources, &codec)?;
+        let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
+        let ports = Ports { store, feeds, outbox: Arc::clone(&outbox) as Arc<dyn Outbox>, codec, clock };
         let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
 
         let stop_serving = CancellationToken::new();
@@ -199,7 +194,6 @@ async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn Ac
 
 fn engine_options(settings: &Settings) -> Options {
     let store = &settings.store;
-    let source = settings.kafka.sources.first().or(settings.kafka.disabled.first());
     let policy = Policy {
         window: store.linger,
         lease_grace: store.deadline_grace,
@@ -209,11 +203,8 @@ fn engine_options(settings: &Settings) -> Options {
         early_reports_max: store.early_reports_max,
         hold_after_crash: store.hold_after_crash,
         absent_partition_limit: store.absent_partition_limit,
-        group_commit_interval: source.map_or(Policy::default().group_commit_interval, |source| source.commit_interval),
-        offset_reset: match source.map(|source| source.offset_reset) {
-            Some(OffsetReset::Earliest) => positions::OffsetReset::Earliest,
-            Some(OffsetReset::Latest) | None => positions::OffsetReset::Latest,
-        },
+        group_commit_interval: kafka::commit_interval(settings),
+        offset_resets: kafka::offset_resets(settings),
         limits: Limits {
             pending: store.max_pending.get(),
             delayed: store.max_delayed.get(),
@@ -238,55 +229,11 @@ fn unwired(settings: &Settings) -> Result<()> {
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
         (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),
-        (kafka.sources.len() > 1, "kafka_topics: more than one consumed topic"),
         (!one_cluster, "kafka_retry_topic on another cluster than kafka_deadletter_topic"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => bail!("{what} is not supported yet"),
         None => Ok(()),
-    }
-}
-
-/// `None` where nothing is consumed for now.
-fn source_options(settings: &Settings) -> Option<KafkaSourceOptions> {
-    let source = settings.kafka.sources.first()?;
-    let mut options = KafkaSourceOptions::new(cluster(&source.cluster), &source.group, &source.topic);
-    options.session_timeout = source.session_timeout;
-    options.static_member.clone_from(&source.group_instance_id);
-    options.prefetch_bytes = source.prefetch_bytes.get();
-    options.protocol = protocol(source.assignment_strategy);
-    Some(options)
-}
-
-fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
-    match strategy.partition_assignment_strategy() {
-        Some(assignors) => GroupProtocol::Classic(assignors.to_owned()),
-        None => GroupProtocol::Consumer,
-    }
-}
-
-fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
-    let outbox = &settings.kafka.outbox;
-    let mut options =
-        KafkaOutboxOptions::new(cluster(&outbox.dead_letter.cluster), &outbox.retry.topic, &outbox.dead_letter.topic);
-    options.delivery_limit = outbox.delivery_timeout;
-    options.properties.insert("message.max.bytes".to_owned(), outbox.max_message_bytes.to_string());
-    options
-}
-
-/// How a cluster is reached.
-pub(crate) fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
-    let text = |path: &std::path::PathBuf| path.display().to_string();
-    let sasl = cluster.sasl.as_ref();
-    ClusterOptions {
-        address: cluster.address.clone(),
-        security_protocol: Some(cluster.security_protocol.as_str().to_owned()),
-        sasl_mechanism: sasl.map(|sasl| sasl.mechanism.as_str().to_owned()),
-        sasl_username: sasl.map(|sasl| sasl.username.clone()),
-        sasl_password: sasl.map(|sasl| sasl.password.clone()),
-        ssl_ca_location: cluster.ssl_ca_location.as_ref().map(text),
-        ssl_certificate_location: cluster.ssl_client.as_ref().map(|client| text(&client.certificate_location)),
-        ssl_key_location: cluster.ssl_client.as_ref().map(|client| text(&client.key_location)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The numbers that the ledger decides by; the settings fill them in. Each default says where it comes from.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::positions::OffsetReset;
 
@@ -37,8 +37,10 @@ pub struct Policy {
     pub read_limit_step: i64,
     /// How often positions are committed to the group.
     pub group_commit_interval: Duration,
-    /// Where to begin where no position is known.
+    /// Where to begin where no position is known, in topics that [`Policy::offset_resets`] does not name.
     pub offset_reset: OffsetReset,
+    /// The same, by topic.
+    pub offset_resets: BTreeMap<Arc<str>, OffsetReset>,
     /// How much may be in flight.
     pub limits: Limits,
 }
@@ -54,6 +56,13 @@ pub struct Limits {
     pub processing: usize,
     /// Entries that wait to be published. Of its own, so that a dead-letter cluster that is away stops nothing else for long.
     pub outgoing: usize,
+}
+
+impl Policy {
+    /// Where to begin in a partition of this topic where no position is known.
+    pub fn offset_reset(&self, topic: &str) -> OffsetReset {
+        self.offset_resets.get(topic).copied().unwrap_or(self.offset_reset)
+    }
 }
 
 impl Default for Policy {
@@ -73,6 +82,7 @@ impl Default for Policy {
             read_limit_step: 65_536,
             group_commit_interval: Duration::from_millis(100),
             offset_reset: OffsetReset::default(),
+            offset_resets: BTreeMap::new(),
             limits: Limits::default(),
         }
     }

@@ -27,24 +27,10 @@ use super::shared::Shared;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Meters {
-    pub(super) read: Counter,
-    pub(super) known: Counter,
-    pub(super) duplicates: Counter,
-    pub(super) settled_early: Counter,
-    pub(super) expired_on_arrival: Counter,
-    pub(super) dropped_on_arrival: Counter,
-    pub(super) forwarded_on_arrival: Counter,
-    pub(super) undecodable: Counter,
     claimed: Counter,
     pub(super) put_back: Counter,
     pub(super) timers: Counter,
     pub(super) commit_retries: Counter,
-    pub(super) assigned: Counter,
-    pub(super) revoked: Counter,
-    pub(super) lost: Counter,
-    pub(super) not_started: Counter,
-    pub(super) lost_to_retention: Counter,
-    pub(super) group_commits_failed: Counter,
     pub(super) publish_refused: Counter,
     pub(super) publish_retries: Counter,
     published_retry: Counter,
@@ -54,7 +40,6 @@ pub(super) struct Meters {
     waited_seconds: Histogram,
     commit_seconds: Histogram,
     commit_rows: Histogram,
-    kafka_up: Gauge,
     intake_paused: [Gauge; 7],
     pausing: AtomicBool,
 }
@@ -66,27 +51,11 @@ const LIMITS: [Full; 7] =
 
 impl Meters {
     pub(super) fn new() -> Self {
-        let records = |kind: &'static str| counter!("taskbroker_records_total", "kind" => kind);
-        let partitions = |event: &'static str| counter!("taskbroker_partitions_total", "event" => event);
         Self {
-            read: records("read"),
-            known: records("known"),
-            duplicates: records("duplicate"),
-            settled_early: records("settled_early"),
-            expired_on_arrival: records("expired"),
-            dropped_on_arrival: records("dropped"),
-            forwarded_on_arrival: records("forwarded"),
-            undecodable: records("undecodable"),
             claimed: counter!("taskbroker_claims_total"),
             put_back: counter!("taskbroker_claims_put_back_total"),
             timers: counter!("taskbroker_timers_total"),
             commit_retries: counter!("taskbroker_commit_retries_total"),
-            assigned: partitions("assigned"),
-            revoked: partitions("revoked"),
-            lost: partitions("lost"),
-            not_started: partitions("not_started"),
-            lost_to_retention: counter!("taskbroker_lost_to_retention_total"),
-            group_commits_failed: counter!("taskbroker_group_commits_failed_total"),
             publish_refused: counter!("taskbroker_publish_refused_total"),
             publish_retries: counter!("taskbroker_publish_retries_total"),
             published_retry: counter!("taskbroker_published_total", "kind" => "retry"),
@@ -98,7 +67,6 @@ impl Meters {
             waited_seconds: histogram!("taskbroker_wait_seconds"),
             commit_seconds: histogram!("taskbroker_commit_seconds"),
             commit_rows: histogram!("taskbroker_commit_rows"),
-            kafka_up: gauge!("taskbroker_kafka_up"),
             intake_paused: LIMITS.map(|limit| gauge!("taskbroker_intake_paused", "reason" => limit.as_str())),
             pausing: AtomicBool::new(true),
         }
@@ -140,10 +108,6 @@ impl Meters {
         }
     }
 
-    pub(super) fn connection(&self, up: bool) {
-        self.kafka_up.set(if up { 1.0 } else { 0.0 });
-    }
-
     /// Intake has room.
     pub(super) fn room(&self) {
         if self.pausing.swap(false, Ordering::Relaxed) {
@@ -157,6 +121,55 @@ impl Meters {
         for (limit, gauge) in LIMITS.iter().zip(&self.intake_paused) {
             gauge.set(if *limit == full { 1.0 } else { 0.0 });
         }
+    }
+}
+
+/// What is counted of one topic.
+pub(super) struct FeedMeters {
+    pub(super) read: Counter,
+    pub(super) known: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) settled_early: Counter,
+    pub(super) expired_on_arrival: Counter,
+    pub(super) dropped_on_arrival: Counter,
+    pub(super) forwarded_on_arrival: Counter,
+    pub(super) undecodable: Counter,
+    pub(super) assigned: Counter,
+    pub(super) revoked: Counter,
+    pub(super) lost: Counter,
+    pub(super) not_started: Counter,
+    pub(super) lost_to_retention: Counter,
+    pub(super) group_commits_failed: Counter,
+    kafka_up: Gauge,
+}
+
+impl FeedMeters {
+    pub(super) fn new(topic: &str) -> Self {
+        let topic = || topic.to_owned();
+        let records = |kind: &'static str| counter!("taskbroker_records_total", "topic" => topic(), "kind" => kind);
+        let partitions =
+            |event: &'static str| counter!("taskbroker_partitions_total", "topic" => topic(), "event" => event);
+        Self {
+            read: records("read"),
+            known: records("known"),
+            duplicates: records("duplicate"),
+            settled_early: records("settled_early"),
+            expired_on_arrival: records("expired"),
+            dropped_on_arrival: records("dropped"),
+            forwarded_on_arrival: records("forwarded"),
+            undecodable: records("undecodable"),
+            assigned: partitions("assigned"),
+            revoked: partitions("revoked"),
+            lost: partitions("lost"),
+            not_started: partitions("not_started"),
+            lost_to_retention: counter!("taskbroker_lost_to_retention_total", "topic" => topic()),
+            group_commits_failed: counter!("taskbroker_group_commits_failed_total", "topic" => topic()),
+            kafka_up: gauge!("taskbroker_kafka_up", "topic" => topic()),
+        }
+    }
+
+    pub(super) fn connection(&self, up: bool) {
+        self.kafka_up.set(if up { 1.0 } else { 0.0 });
     }
 }
 
