@@ -2,37 +2,39 @@
 
 mod kafka;
 pub mod playground;
+mod rules;
+mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
+    ledger::Unserved,
     policy::{Limits, Policy},
     ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
 };
-use taskbroker_grpc::{GrpcOptions, GrpcServer};
+use taskbroker_grpc::GrpcServer;
 use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
 use taskbroker_sqlite::{SqliteOptions, SqliteStore};
-use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics};
+use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics, StatsdOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-pub(crate) use kafka::cluster;
-
+use self::workers::Push;
 use crate::{
-    engine::{Broker, Options, Ports},
-    settings::{DeliveryMode, Settings, StoreAdapter},
+    engine::{Broker, Health, Options, Ports},
+    reload::RulesWatch,
+    settings::{Settings, StoreAdapter},
 };
+pub(crate) use kafka::cluster;
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// What of the time for stopping the gRPC calls under way may take.
-const DRAIN_SHARE: u32 = 4;
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -48,6 +50,7 @@ pub struct Daemon {
     stop_http: CancellationToken,
     grpc: Option<JoinHandle<()>>,
     http: Option<JoinHandle<()>>,
+    metering: JoinHandle<()>,
     shutdown_timeout: Duration,
 }
 
@@ -65,21 +68,37 @@ impl Daemon {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self> {
+        let hangup = rules::hangup()?;
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
+        let push = Push::new(settings)?;
         let health = HealthState::new();
         let stop_http = CancellationToken::new();
         let http_addr = http.as_ref().map(HttpServer::local_addr);
-        let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
+        let http = http.map(|server| serve_http(server, metrics.clone(), health.clone(), stop_http.clone()));
+        let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
         let codec = Arc::new(Codec::new(settings.max_delay));
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
         let ports = Ports { store, feeds, outbox: Arc::clone(&outbox) as Arc<dyn Outbox>, codec, clock };
-        let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
+        let mut options = engine_options(settings);
+        let mut watch = settings.rules.clone().map(RulesWatch::new);
+        if let Some(watch) = &mut watch
+            && let Some(file) = watch.look().await
+        {
+            options.rules = rules::in_force(settings, &outbox, file);
+        }
+        let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
+
+        metrics.refresh_with(broker.refresh_gauges());
+        if let Some(push) = push {
+            push.begin(&broker);
+        }
 
         let stop_serving = CancellationToken::new();
+        rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
         watch_health(&broker, health.clone(), stop_serving.clone());
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
         let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
@@ -93,6 +112,7 @@ impl Daemon {
             stop_http,
             grpc,
             http,
+            metering,
             shutdown_timeout: settings.shutdown_timeout,
         })
     }
@@ -112,6 +132,7 @@ impl Daemon {
         if let Some(http) = self.http {
             finished(http, sixteenth, "HTTP").await;
         }
+        finished(self.metering, sixteenth, "metering").await;
     }
 }
 
@@ -122,14 +143,10 @@ async fn finished(task: JoinHandle<()>, limit: Duration, what: &str) {
 }
 
 async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
-    let Some(address) = settings.grpc_listen else { return Ok(None) };
-    let options = GrpcOptions {
-        host: address.ip().to_string(),
-        port: address.port(),
-        drain_time_max: settings.shutdown_timeout / DRAIN_SHARE,
-        ..GrpcOptions::default()
-    };
-    Ok(Some(GrpcServer::bind(options).await?))
+    match workers::grpc_options(settings) {
+        Some(options) => Ok(Some(GrpcServer::bind(options).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
@@ -160,9 +177,13 @@ fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
     let probe = broker.health_probe();
     tokio::spawn(async move {
         while !stop.is_cancelled() {
-            let reasons: Vec<String> = probe().troubles.iter().map(ToString::to_string).collect();
-            health.set_live(Condition::from_reasons(reasons.clone()));
-            health.set_ready(Condition::from_reasons(reasons));
+            let Health { troubles, unserved } = probe();
+            let reasons: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+            let unserved = unserved.iter().map(|Unserved { application, namespace, waiting, .. }| {
+                format!("no worker asks for {waiting} tasks of application {application:?}, namespace {namespace:?}")
+            });
+            health.set_ready(Condition::from_reasons(reasons.iter().cloned().chain(unserved).collect::<Vec<_>>()));
+            health.set_live(Condition::from_reasons(reasons));
             tokio::time::sleep(HEALTH_INTERVAL).await;
         }
     });
@@ -210,7 +231,10 @@ fn engine_options(settings: &Settings) -> Options {
             delayed: store.max_delayed.get(),
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
+            unserved: store.max_unserved.get(),
         },
+        topics: settings.kafka.sources.len().max(1),
+        default_application: settings.default_application.clone().map(String::into_boxed_str),
         ..Policy::default()
     };
     let store_bytes_max = store.max_bytes.map(NonZeroU64::get);
@@ -220,21 +244,21 @@ fn engine_options(settings: &Settings) -> Options {
 /// What can be set and is not plugged in here: to go on without it would expose, lose or run something.
 fn unwired(settings: &Settings) -> Result<()> {
     let kafka = &settings.kafka;
-    let one_cluster = kafka.outbox.retry.cluster.address == kafka.outbox.dead_letter.cluster.address;
     let refused = [
-        (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
-        (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
-        (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
-        (settings.rules.is_some(), "runtime_config_path"),
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
         (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),
-        (!one_cluster, "kafka_retry_topic on another cluster than kafka_deadletter_topic"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => bail!("{what} is not supported yet"),
         None => Ok(()),
     }
+}
+
+/// Where metrics are sent, if anywhere.
+pub fn statsd_options(settings: &Settings) -> Option<StatsdOptions> {
+    let address = settings.metrics.statsd_address.as_ref()?;
+    Some(StatsdOptions { tags: settings.metrics.default_tags.clone(), ..StatsdOptions::new(address) })
 }
 
 /// The clock that everything runs by.

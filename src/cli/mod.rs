@@ -3,12 +3,13 @@
 mod check;
 mod connect;
 mod dev;
+mod healthcheck;
 mod inspect;
 mod run;
 mod signals;
 mod store;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -50,6 +51,12 @@ enum Command {
         #[arg(long)]
         connect: bool,
     },
+    /// Ask the broker on this machine whether it lives; exit with 0 if so. For health checks of containers.
+    Healthcheck {
+        /// Where it serves probes; otherwise port TASKBROKER_HTTP_PORT, or 9464, on loopback.
+        #[arg(long, value_name = "IP:PORT")]
+        address: Option<SocketAddr>,
+    },
     /// Show what is in a store, live or left behind.
     Inspect {
         /// The store's file.
@@ -87,6 +94,10 @@ pub fn main() -> ExitCode {
         }
         Command::Dev(args) => dev::dev(&args),
         Command::CheckConfig { connect } => check::check_config(&sources, connect),
+        Command::Healthcheck { address } => {
+            let port = std::env::var("TASKBROKER_HTTP_PORT").ok();
+            healthcheck::healthcheck(address.unwrap_or_else(|| healthcheck::default_address(port.as_deref())))
+        }
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
     }

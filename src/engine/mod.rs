@@ -3,12 +3,16 @@
 //! ```text
 //!  feeds ───▶ ingest ──┐                ┌──▶ committer ──▶ store
 //!  workers ─▶ service ─┼──▶ Ledger ─────┼──▶ publisher ──▶ outbox
+//!                      │                ├──▶ dispatch ───▶ workers (push delivery)
 //!  clock ───▶ timekeeper                └──▶ payloads  ◀── store
 //! ```
 //!
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
+mod claims;
 mod committer;
+mod demand;
+mod dispatch;
 mod durable;
 mod health;
 mod ingest;
@@ -41,6 +45,7 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
+pub use self::dispatch::DispatchOptions;
 pub use self::health::{Health, Trouble};
 use self::shared::Shared;
 
@@ -73,6 +78,8 @@ pub struct Feed {
 pub struct Options {
     /// What the ledger decides by.
     pub policy: Policy,
+    /// The rules in force at start.
+    pub rules: Rules,
     /// The header that marks a retry of ours.
     pub mark_header: &'static str,
     /// Intake pauses while the store holds more than this many bytes.
@@ -93,6 +100,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            rules: Rules::default(),
             mark_header: "taskbroker-origin",
             store_bytes_max: None,
             batch_max: 1024,
@@ -200,6 +208,17 @@ impl Broker {
     pub fn rules_setter(&self) -> impl Fn(Rules) + Send + Sync + 'static {
         let shared = self.shared.clone();
         move |rules| shared.rules.set(rules)
+    }
+
+    /// Brings the gauges of the ledger up to date; can be called after the broker itself has been moved elsewhere, and does nothing
+    /// once it is gone.
+    pub fn refresh_gauges(&self) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                meters::refresh(&shared);
+            }
+        }
     }
 
     /// A picture of the ledger.

@@ -6,6 +6,7 @@ mod check_config;
 mod connect;
 mod dev;
 mod help;
+mod operator;
 mod program;
 mod run;
 mod stores;

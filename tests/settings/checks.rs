@@ -215,7 +215,7 @@ fn a_store_that_is_no_file_is_refused() {
 fn what_changes_nothing_is_said() {
     warned("default_topic_replication_factor: 3", "default_topic_replication_factor (test.yaml line 1): has no effect");
     quiet("default_topic_replication_factor: 3\ncreate_missing_topics: true", "default_topic_replication_factor");
-    warned("batch_status_updates: true", "batch_status_updates (test.yaml line 1): status_update_batch_size and");
+    warned("batch_status_updates: true", "batch_status_updates (test.yaml line 1): has no effect: reports");
     warned(
         "health_check_killswitched: true",
         "health_check_killswitched (test.yaml line 1): health is good whatever is",

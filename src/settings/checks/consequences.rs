@@ -82,9 +82,9 @@ fn without_effect(settings: &Settings, reader: &mut Reader<'_>) {
         let message = "has no effect without create_missing_topics: true";
         warn_if_given(reader, "default_topic_replication_factor", message);
     }
-    let grpc = "status_update_batch_size and status_update_interval_ms change nothing: what waits shares one commit, which \
-                starts at once";
     if settings.grpc.batch_status_updates {
-        warn(reader, "batch_status_updates", grpc);
+        let message = "has no effect: reports that come together share one commit in any case, each is durable before it is \
+                       answered, and the next task is returned with it where a worker asks for one";
+        warn(reader, "batch_status_updates", message);
     }
 }
