@@ -29,6 +29,7 @@ use crate::{
     reload::RulesWatch,
     settings::Settings,
 };
+pub(crate) use kafka::cluster;
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
