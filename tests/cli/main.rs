@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod check_config;
+mod connect;
 mod dev;
 mod encryption;
 mod help;
+mod operator;
 mod program;
 mod run;
 mod stores;

@@ -66,7 +66,25 @@ impl ClusterOptions {
         Err(OptionsError::new("sasl_mechanism", format!("{reason}: use one of {}", KNOWN.join(", "))))
     }
 
-    fn encrypted(&self) -> bool {
+    /// Whether we say who we are by SASL.
+    pub(crate) fn authenticated(&self) -> bool {
+        self.security_protocol.as_deref().is_some_and(|protocol| protocol.to_ascii_uppercase().starts_with("SASL"))
+    }
+
+    /// Whether these reach the same cluster as the same client.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let plain = |options: &Self| {
+            let Self { address, security_protocol, sasl_mechanism, sasl_username, .. } = options.clone();
+            let Self { ssl_ca_location, ssl_certificate_location, ssl_key_location, .. } = options.clone();
+            let who = (security_protocol, sasl_mechanism, sasl_username);
+            (address, who, ssl_ca_location, ssl_certificate_location, ssl_key_location)
+        };
+        let password = |options: &Self| options.sasl_password.as_ref().map(|one| one.expose_secret().to_owned());
+        plain(self) == plain(other) && password(self) == password(other)
+    }
+
+    /// Whether the connection is encrypted.
+    pub(crate) fn encrypted(&self) -> bool {
         self.security_protocol.as_deref().is_some_and(|protocol| protocol.to_ascii_uppercase().ends_with("SSL"))
     }
 
@@ -95,12 +113,12 @@ impl ClusterOptions {
 }
 
 /// What every client of ours has in common: who one is, and no waiting of 10 s between attempts to connect.
-pub(super) fn connection_config(cluster: &ClusterOptions) -> ClientConfig {
+pub(crate) fn connection_config(cluster: &ClusterOptions) -> ClientConfig {
     let mut config = ClientConfig::new();
     cluster.apply(&mut config);
     config
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", "1000")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "2000")
         .set("socket.connection.setup.timeout.ms", "5000")
         .set("socket.keepalive.enable", "true")
         // Metrics for the cluster: nobody asked for them, and closing would wait to deliver the last.
