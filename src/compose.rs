@@ -12,7 +12,7 @@ use taskbroker_domain::{
     ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
 };
 use taskbroker_grpc::{GrpcOptions, GrpcServer};
-use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
+use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions, TopicMaker};
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
 use taskbroker_sqlite::{SqliteOptions, SqliteStore};
@@ -41,6 +41,8 @@ pub struct Daemon {
     /// Where metrics and probes are served.
     pub http_addr: Option<SocketAddr>,
     outbox: Arc<KafkaOutbox>,
+    /// They end when they are dropped.
+    topic_makers: Vec<TopicMaker>,
     health: HealthState,
     stop_serving: CancellationToken,
     stop_http: CancellationToken,
@@ -71,6 +73,7 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
+        let topic_makers = kafka::create_topics(settings)?;
         let codec = Arc::new(Codec::new(settings.max_delay));
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
@@ -86,6 +89,7 @@ impl Daemon {
             grpc_addr,
             http_addr,
             outbox,
+            topic_makers,
             health,
             stop_serving,
             stop_http,
@@ -99,6 +103,7 @@ impl Daemon {
     pub async fn stop(self) {
         let sixteenth = self.shutdown_timeout / 16;
         self.health.set_ready(Condition::bad("the broker is stopping"));
+        drop(self.topic_makers);
         self.broker.stop_intake();
         self.stop_serving.cancel();
         if let Some(grpc) = self.grpc {
@@ -217,15 +222,12 @@ fn engine_options(settings: &Settings) -> Options {
 
 /// What can be set and is not plugged in here: to go on without it would expose, lose or run something.
 fn unwired(settings: &Settings) -> Result<()> {
-    let kafka = &settings.kafka;
     let refused = [
         (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
         (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
         (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
         (settings.rules.is_some(), "runtime_config_path"),
         (settings.canary_tasks > 0, "canary_tasks"),
-        (kafka.create.is_some(), "create_missing_topics"),
-        (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => bail!("{what} is not supported yet"),

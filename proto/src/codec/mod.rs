@@ -11,6 +11,7 @@
 //! fields. Absurd numbers are cut: see [`RUN_LIMIT_MAX`] and [`Codec::new`].
 
 mod envelope;
+mod raw;
 mod retry;
 mod terms;
 
@@ -27,6 +28,7 @@ use taskbroker_domain::{
 };
 
 use self::envelope::Envelope;
+pub use self::raw::{RawCodec, RawTask};
 use crate::{
     MARK_HEADER,
     routes::{Names, Routes},

@@ -107,7 +107,7 @@ impl ClusterOptions {
 }
 
 /// What every client of ours has in common: who one is, and no waiting of 10 s between attempts to connect.
-pub(super) fn connection_config(cluster: &ClusterOptions) -> ClientConfig {
+pub(crate) fn connection_config(cluster: &ClusterOptions) -> ClientConfig {
     let mut config = ClientConfig::new();
     cluster.apply(&mut config);
     config

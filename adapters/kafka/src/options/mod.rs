@@ -12,7 +12,7 @@ pub use self::{
     source::{GroupProtocol, KafkaSourceOptions},
 };
 
-pub(crate) use self::outbox::BATCH_BYTES;
+pub(crate) use self::{cluster::connection_config, outbox::BATCH_BYTES};
 
 /// A setting that cannot be used: which key, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
