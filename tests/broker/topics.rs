@@ -117,7 +117,7 @@ fn raw(group: &str) -> serde_json::Value {
     json!({
         "cluster": "test",
         "consumer_group": group,
-        "raw": { "namespace": "raw", "application": "app", "taskname": "raw.take", "processing_deadline_duration": 30 },
+        "raw": { "namespace": "raw", "application": "tests", "taskname": "raw.take", "processing_deadline_duration": 30 },
     })
 }
 
@@ -130,7 +130,7 @@ async fn a_raw_message_is_one_task_however_often_it_is_read() -> Result<()> {
     let setup = setup
         .with(&format!("kafka_topics.{events}"), raw(&group))
         .with("kafka_retry_topic", retry_topic)
-        .with("worker_map", json!({ "app": "http://127.0.0.1:1" }));
+        .with("worker_map", json!({ "tests": "http://127.0.0.1:1" }));
     let mut broker = BrokerProcess::start(&setup).await?;
     let messages = (0..20).map(|n| Message::new(format!("event {n}")).header("n", n.to_string()).partition(n % 2));
     kafka.produce(&events, messages).await?;
