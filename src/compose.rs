@@ -3,6 +3,7 @@
 mod kafka;
 pub mod playground;
 mod rules;
+pub mod store;
 mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
@@ -12,24 +13,21 @@ use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
     ledger::Unserved,
     policy::{Limits, Policy},
-    ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
+    ports::{clock::Clock, outbox::Outbox},
 };
 use taskbroker_grpc::GrpcServer;
 use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
-use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
-use taskbroker_sqlite::{SqliteOptions, SqliteStore};
 use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics, StatsdOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use uuid::Uuid;
+use tracing::{error, warn};
 
 use self::workers::Push;
 use crate::{
     engine::{Broker, Health, Options, Ports},
     reload::RulesWatch,
-    settings::{Settings, StoreAdapter},
+    settings::Settings,
 };
 pub(crate) use kafka::cluster;
 
@@ -78,7 +76,7 @@ impl Daemon {
         let http = http.map(|server| serve_http(server, metrics.clone(), health.clone(), stop_http.clone()));
         let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
-        let store = open_store(settings, clock.as_ref()).await?;
+        let store = store::open(settings, clock.as_ref()).await?;
         let codec = Arc::new(Codec::new(settings.max_delay));
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
@@ -189,30 +187,6 @@ fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "the identity of a store in memory is made here")]
-async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn ActivationStore>> {
-    match settings.store.adapter {
-        StoreAdapter::Memory => {
-            warn!("store.adapter is memory: what is in flight is lost when the broker stops");
-            Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
-        }
-        StoreAdapter::Sqlite => {
-            let options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
-            let path = settings.store.sqlite_path.display();
-            let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
-            if let Some(aside) = &opened.set_aside {
-                error!(
-                    moved_to = %aside.path.display(),
-                    reason = aside.reason,
-                    "the store was damaged and was set aside; the broker starts with an empty one"
-                );
-            }
-            info!(%path, created = opened.created, checked = opened.checked, "store opened");
-            Ok(Arc::new(opened.store))
-        }
-    }
-}
-
 fn engine_options(settings: &Settings) -> Options {
     let store = &settings.store;
     let policy = Policy {
@@ -232,6 +206,7 @@ fn engine_options(settings: &Settings) -> Options {
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
             unserved: store.max_unserved.get(),
+            parked: Limits::default().parked,
         },
         topics: settings.kafka.sources.len().max(1),
         default_application: settings.default_application.clone().map(String::into_boxed_str),

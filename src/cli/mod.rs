@@ -3,8 +3,10 @@
 mod check;
 mod connect;
 mod dev;
+mod downgrade;
 mod healthcheck;
 mod inspect;
+mod parked;
 mod run;
 mod signals;
 mod store;
@@ -73,6 +75,31 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },
+    /// Decide about what Kafka refused for good, and about rows that made no sense.
+    Parked {
+        /// The store. No broker may have it open.
+        file: PathBuf,
+        #[command(subcommand)]
+        action: ParkedAction,
+    },
+    /// Write a store back as the existing system (getsentry/taskbroker) has it, in place or to another file.
+    Downgrade {
+        /// The store. No broker may have it open.
+        file: PathBuf,
+        /// Where to; must not exist. Without it the file is replaced, and the store kept under another name.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ParkedAction {
+    /// List it.
+    List,
+    /// Let it be published again at the next start; what made no sense goes to the dead-letter topic.
+    Retry(parked::Which),
+    /// Remove it for good.
+    Drop(parked::Which),
 }
 
 /// Something failed while running.
@@ -100,6 +127,8 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
+        Command::Parked { file, action } => parked::parked(&file, &action),
+        Command::Downgrade { file, to } => downgrade::downgrade(&file, to.as_deref()),
     }
 }
 

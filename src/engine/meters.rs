@@ -43,7 +43,7 @@ pub(super) struct Meters {
     waited_seconds: Histogram,
     commit_seconds: Histogram,
     commit_rows: Histogram,
-    intake_paused: [Gauge; 7],
+    intake_paused: [Gauge; LIMITS.len()],
     intake_pauses: [Counter; LIMITS.len()],
     /// Which limit pauses intake, by its place; [`UNKNOWN`] at first, [`NONE`] while none does.
     pausing: AtomicUsize,
@@ -55,8 +55,17 @@ const UNKNOWN: usize = usize::MAX - 1;
 
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
-const LIMITS: [Full; 7] =
-    [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store, Full::Memory, Full::Journal];
+const LIMITS: [Full; 9] = [
+    Full::Pending,
+    Full::Delayed,
+    Full::Processing,
+    Full::Outgoing,
+    Full::Parked,
+    Full::Store,
+    Full::Disk,
+    Full::Memory,
+    Full::Journal,
+];
 
 impl Meters {
     pub(super) fn new() -> Self {

@@ -84,6 +84,10 @@ pub struct Options {
     pub mark_header: &'static str,
     /// Intake pauses while the store holds more than this many bytes.
     pub store_bytes_max: Option<u64>,
+    /// Intake pauses while the store's disk has less room than this: a full disk stops removals as well as insertions, so
+    /// that some has to be left for what is under way. 64 MiB: a write-ahead log at its usual 16 MiB, a commit of as many
+    /// payloads as may be unwritten, and what comes within the second until it is looked at again.
+    pub disk_room_min: u64,
     /// How many records are taken from the source at once.
     pub batch_max: usize,
     /// How many messages may be on their way to each destination.
@@ -103,6 +107,7 @@ impl Default for Options {
             rules: Rules::default(),
             mark_header: "taskbroker-origin",
             store_bytes_max: None,
+            disk_room_min: 64 << 20,
             batch_max: 1024,
             publish_concurrency: 64,
             store_wait: Duration::from_secs(10),

@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) meters: Meters,
     pub(super) rules: InForce,
     store_is_full: AtomicBool,
+    /// Its disk has less room than is kept for what is under way.
+    disk_is_full: AtomicBool,
     awakenings: AtomicU64,
 }
 
@@ -141,6 +143,7 @@ impl Shared {
             shares: Shares::new(feeds.len()),
             feeds,
             store_is_full: AtomicBool::new(false),
+            disk_is_full: AtomicBool::new(false),
             awakenings: AtomicU64::new(0),
         }
     }
@@ -208,7 +211,7 @@ impl Shared {
         next.into_iter().for_each(|next| self.look_again(next));
         let room = match room {
             Ok(_) => Ok(records),
-            Err(Full::Store) => Err(Full::Store),
+            Err(full @ (Full::Store | Full::Disk)) => Err(full),
             Err(_) => self.lock().room_for(&feed.topic),
         };
         feed.resume(room, self.least_room()).map(|room| room.min(self.options.batch_max))
@@ -238,13 +241,18 @@ impl Shared {
         if self.store_is_full.load(Ordering::Relaxed) {
             return Err(Full::Store);
         }
+        if self.disk_is_full.load(Ordering::Relaxed) {
+            return Err(Full::Disk);
+        }
         self.lock().room()
     }
 
     /// The store was measured.
     pub(super) fn measured(&self, usage: Usage) {
         let full = self.options.store_bytes_max.is_some_and(|max| usage.used_bytes >= max);
-        if self.store_is_full.swap(full, Ordering::Relaxed) != full {
+        let disk_full = usage.room_bytes.is_some_and(|room| room < self.options.disk_room_min);
+        let store_changed = self.store_is_full.swap(full, Ordering::Relaxed) != full;
+        if self.disk_is_full.swap(disk_full, Ordering::Relaxed) != disk_full || store_changed {
             self.feeds.iter().for_each(|feed| feed.room_changed.notify_one());
         }
     }
