@@ -1,5 +1,6 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
+mod health;
 mod kafka;
 pub mod playground;
 mod rules;
@@ -12,7 +13,6 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
-    ledger::Unserved,
     policy::{Limits, Policy},
     ports::{clock::Clock, outbox::Outbox},
 };
@@ -27,14 +27,11 @@ use uuid::Uuid;
 
 use self::workers::Push;
 use crate::{
-    engine::{Broker, Health, Options, Ports},
+    engine::{Broker, Options, Ports},
     reload::RulesWatch,
     settings::Settings,
 };
 pub(crate) use kafka::cluster;
-
-/// How often health is looked at.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -103,7 +100,7 @@ impl Daemon {
 
         let stop_serving = CancellationToken::new();
         rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
-        watch_health(&broker, health.clone(), stop_serving.clone());
+        health::watch(&broker, health.clone(), settings.health_forced, stop_serving.clone());
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
         let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
         Ok(Self {
@@ -176,23 +173,6 @@ fn serve_grpc(server: GrpcServer, broker: &Broker, health: &HealthState, stop: C
             error!(%error, "the gRPC port stopped");
         }
     })
-}
-
-/// Alive and ready as long as work that could move moves; Kafka being away changes neither.
-fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
-    let probe = broker.health_probe();
-    tokio::spawn(async move {
-        while !stop.is_cancelled() {
-            let Health { troubles, unserved } = probe();
-            let reasons: Vec<String> = troubles.iter().map(ToString::to_string).collect();
-            let unserved = unserved.iter().map(|Unserved { application, namespace, waiting, .. }| {
-                format!("no worker asks for {waiting} tasks of application {application:?}, namespace {namespace:?}")
-            });
-            health.set_ready(Condition::from_reasons(reasons.iter().cloned().chain(unserved).collect::<Vec<_>>()));
-            health.set_live(Condition::from_reasons(reasons));
-            tokio::time::sleep(HEALTH_INTERVAL).await;
-        }
-    });
 }
 
 fn engine_options(settings: &Settings) -> Options {
