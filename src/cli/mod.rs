@@ -5,6 +5,7 @@ mod dev;
 mod downgrade;
 mod inspect;
 mod parked;
+mod recover;
 mod run;
 mod signals;
 mod store;
@@ -57,6 +58,14 @@ enum Command {
         #[command(subcommand)]
         action: ParkedAction,
     },
+    /// Get out of a damaged store, ours or the existing system's, what can be read.
+    Recover {
+        /// The damaged store. It is only read; no broker may have it open.
+        file: PathBuf,
+        /// The new store; must not exist.
+        #[arg(long, value_name = "NEW")]
+        to: PathBuf,
+    },
     /// Write a store back as the existing system (getsentry/taskbroker) has it, in place or to another file.
     Downgrade {
         /// The store. No broker may have it open.
@@ -98,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
         Command::Parked { file, action } => parked::parked(&file, &action),
+        Command::Recover { file, to } => recover::recover(&file, &to),
         Command::Downgrade { file, to } => downgrade::downgrade(&file, to.as_deref()),
     }
 }

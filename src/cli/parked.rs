@@ -72,7 +72,9 @@ fn listed(all: &[Shelved]) -> Result<String, std::fmt::Error> {
             ShelvedKind::Retry(row) => ("retry", u64::from(row.payload_bytes)),
             ShelvedKind::Forward(row) => ("forward", u64::from(row.payload_bytes)),
             ShelvedKind::DeadLetter(row) => ("dead letter", u64::from(row.payload_bytes)),
-            ShelvedKind::Nonsense { payload, .. } => ("nonsense", payload.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            ShelvedKind::Nonsense { payload, .. } => {
+                ("nonsense", payload.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
         };
         writeln!(out, "{}  {what}  {bytes} bytes  {}", item.id, item.reason)?;
     }

@@ -15,7 +15,10 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use tower::layer::util::{Identity, Stack};
 use tracing::{info, warn};
 
-use crate::{GrpcOptions, ServerTls, TlsError, auth::Authentication, connections, consumer::Consumer, guard::Guard, health, meter::Meters, tls::unusable};
+use crate::{
+    GrpcOptions, ServerTls, TlsError, auth::Authentication, connections, consumer::Consumer, guard::Guard, health,
+    meter::Meters, tls::unusable,
+};
 
 /// A bound gRPC port.
 #[derive(Debug)]
@@ -128,8 +131,8 @@ fn router(
 ) -> Result<(HealthReporter, Routed), ServeError> {
     let (reporter, health) = health_reporter();
     let names = [service_name::<ConsumerServiceServer<Consumer>>(), name_of(&health)];
-    let consumer =
-        ConsumerServiceServer::new(Consumer::new(tasks, options.delivery)).max_decoding_message_size(options.request_bytes_max);
+    let consumer = ConsumerServiceServer::new(Consumer::new(tasks, options.delivery))
+        .max_decoding_message_size(options.request_bytes_max);
     let meters = Meters::new(&["GetTask", "SetTaskStatus", "SetBatchActivationStatus"]);
     let authentication = Authentication::new(&options.secrets, options.request_bytes_max, options.call_time_max);
     let builder = builder(options).layer(authentication);

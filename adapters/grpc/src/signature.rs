@@ -34,7 +34,8 @@ impl Secrets {
     /// Whether any of the secrets signed this call. The time it takes tells nothing of the secrets.
     pub(crate) fn verify(&self, path: &str, message: &[u8], signature: &str) -> bool {
         let Some(signature) = decode(signature) else { return false };
-        let by = |secret: &[u8]| digest(secret, path, &[message]).is_some_and(|mac| mac.verify_slice(&signature).is_ok());
+        let by =
+            |secret: &[u8]| digest(secret, path, &[message]).is_some_and(|mac| mac.verify_slice(&signature).is_ok());
         self.0.iter().any(|secret| by(secret))
     }
 }

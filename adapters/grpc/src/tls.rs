@@ -60,8 +60,7 @@ impl ServerTls {
     pub(crate) fn read(&self) -> Result<ServerTlsConfig, TlsError> {
         let certificate = read("grpc_tls_certificate", &self.certificate)?;
         let key = read("grpc_tls_key", &self.key)?;
-        let config =
-            ServerTlsConfig::new().identity(Identity::from_pem(certificate, key)).timeout(HANDSHAKE_TIME_MAX);
+        let config = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key)).timeout(HANDSHAKE_TIME_MAX);
         match &self.client_ca {
             Some(path) => Ok(config.client_ca_root(Certificate::from_pem(read("grpc_tls_client_ca", path)?))),
             None => Ok(config),

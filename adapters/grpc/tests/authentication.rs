@@ -65,9 +65,13 @@ async fn bodies_of_every_shape_are_refused_and_stop_nothing() {
     let mut connection = connect(&served).await;
     let compressed = Bytes::from_static(&[1, 0, 0, 0, 0]);
     let two_messages = [framed(b""), framed(b"")].concat();
-    for body in
-        [Bytes::new(), Bytes::from_static(&[0, 0]), Bytes::from_static(&[0, 0, 0, 0, 9, 1]), compressed, two_messages.into()]
-    {
+    for body in [
+        Bytes::new(),
+        Bytes::from_static(&[0, 0]),
+        Bytes::from_static(&[0, 0, 0, 0, 9, 1]),
+        compressed,
+        two_messages.into(),
+    ] {
         let signature = sign("present", GET_TASK, b"");
         assert_eq!(connection.call_with(GET_TASK, Some(&signature), body.clone()).await, refusal(), "{body:?}");
     }

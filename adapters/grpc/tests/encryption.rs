@@ -77,7 +77,8 @@ async fn certificates_that_cannot_be_used_are_named_at_start() {
     let missing = ServerTls { certificate: "/no/such.pem".into(), ..server_tls(&one) };
     let text = error(missing).await;
     assert!(text.starts_with("grpc_tls_certificate: cannot read /no/such.pem: No such file"), "{text}");
-    let keys = "grpc_tls_certificate, grpc_tls_key, grpc_tls_client_ca: no PEM file, or certificate and key do not belong";
+    let keys =
+        "grpc_tls_certificate, grpc_tls_key, grpc_tls_client_ca: no PEM file, or certificate and key do not belong";
     let of_another = ServerTls { key: other.key.clone(), ..server_tls(&one) };
     let no_pem = ServerTls { certificate: authority.write("noise", "no PEM"), ..server_tls(&one) };
     let no_authority = ServerTls { client_ca: Some(authority.write("empty", "")), ..server_tls(&one) };
@@ -90,9 +91,7 @@ async fn certificates_that_cannot_be_used_are_named_at_start() {
 
 /// A worker behind TLS that asks for a certificate of `clients`, and a gateway to it.
 async fn push(worker: &Identity, clients: &Authority, tls: ClientTls) -> Offered {
-    let config = ServerTlsConfig::new()
-        .identity(worker.tonic())
-        .client_ca_root(Certificate::from_pem(clients.pem()));
+    let config = ServerTlsConfig::new().identity(worker.tonic()).client_ca_root(Certificate::from_pem(clients.pem()));
     let (listener, address) = listener().await;
     let _got = serve_worker(Server::builder().tls_config(config).unwrap(), listener, Ok(()));
     let workers = BTreeMap::from([("app".to_owned(), format!("https://{address}"))]);

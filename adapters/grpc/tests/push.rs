@@ -182,6 +182,9 @@ fn an_address_that_is_none_is_named() {
         let mut options = options("unused");
         options.workers.insert("app".into(), address.into());
         let error = PushGateway::new(&options).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("worker_map.app: {address:?} is no address like http://host:port")), "{error}");
+        assert!(
+            error.starts_with(&format!("worker_map.app: {address:?} is no address like http://host:port")),
+            "{error}"
+        );
     }
 }

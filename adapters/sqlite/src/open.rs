@@ -119,7 +119,9 @@ pub(crate) async fn create_at(options: &SqliteOptions, path: &Path) -> Result<Sq
 
 fn damaged(path: &Path, reason: &str) -> StoreError {
     let path = path.display();
-    StoreError::Corrupt(format!("{path}: {reason}; `taskbroker recover {path} --to NEW` gets out of it what can be read"))
+    StoreError::Corrupt(format!(
+        "{path}: {reason}; `taskbroker recover {path} --to NEW` gets out of it what can be read"
+    ))
 }
 
 /// Takes over what the existing system left, and opens the store.

@@ -15,11 +15,7 @@ use taskbroker_domain::{
     time::Timestamp,
 };
 
-use crate::{
-    SqliteStore,
-    error::during,
-    open::at_rest,
-};
+use crate::{SqliteStore, error::during, open::at_rest};
 
 /// A store that is open for these decisions. It is locked meanwhile.
 #[derive(Debug)]

@@ -98,8 +98,8 @@ pub(crate) enum PageError {
 
 /// The rows of one page.
 pub(crate) fn page(json: &str, route: impl Fn(i64) -> Option<Arc<Route>>) -> Result<Vec<Row>, PageError> {
-    let stored: Vec<StoredRow<'_>> = serde_json::from_str(json)
-        .map_err(|error| PageError::Nonsense(format!("it cannot be read back: {error}")))?;
+    let stored: Vec<StoredRow<'_>> =
+        serde_json::from_str(json).map_err(|error| PageError::Nonsense(format!("it cannot be read back: {error}")))?;
     let mut last = None;
     stored
         .into_iter()

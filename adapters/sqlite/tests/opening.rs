@@ -278,7 +278,10 @@ async fn a_row_that_makes_no_sense_is_moved_aside_with_its_column_named_and_stop
         ("UPDATE activation SET id = x'ff00' WHERE key = 250", "id holds a blob"),
         ("UPDATE activation SET cause = x'ff00' WHERE key = 250", "cause holds a blob"),
         ("UPDATE activation SET attempt = -1 WHERE key = 250", "attempt is -1, which is out of range"),
-        ("UPDATE activation SET lost_leases = 5000000000 WHERE key = 250", "lost_leases is 5000000000, which is out of range"),
+        (
+            "UPDATE activation SET lost_leases = 5000000000 WHERE key = 250",
+            "lost_leases is 5000000000, which is out of range",
+        ),
         ("UPDATE activation SET slot = 1.5 WHERE key = 250", "slot holds a real"),
         ("UPDATE activation SET route = 77 WHERE key = 250", "route is 77, which is missing"),
     ] {

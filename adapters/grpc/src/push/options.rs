@@ -74,12 +74,7 @@ impl PushOptions {
         Ok(by_application)
     }
 
-    fn endpoint(
-        &self,
-        application: &str,
-        address: &str,
-        tls: Option<&ClientTlsConfig>,
-    ) -> Result<Endpoint, PushError> {
+    fn endpoint(&self, application: &str, address: &str, tls: Option<&ClientTlsConfig>) -> Result<Endpoint, PushError> {
         let wrong = |reason: String| PushError::Address {
             application: application.to_owned(),
             address: address.to_owned(),

@@ -135,9 +135,8 @@ mod tests {
 
     #[test]
     fn a_worker_serves_when_it_says_so_or_does_not_know_the_question() {
-        let says = |code, message: &[u8]| {
-            Answer::Status { status: Status::new(code, ""), message: message.to_vec() }.serves()
-        };
+        let says =
+            |code, message: &[u8]| Answer::Status { status: Status::new(code, ""), message: message.to_vec() }.serves();
         assert!(says(Code::Ok, &[0, 0, 0, 0, 2, 0x08, 1]).is_ok());
         assert!(says(Code::Ok, &[0, 0, 0, 0, 2, 0x08, 2]).is_err());
         assert!(says(Code::Ok, &[]).is_err());

@@ -173,7 +173,9 @@ impl Copy<'_> {
 
     fn payload(&self, row: &Row, payload: Bytes) -> Option<Bytes> {
         match &row.state {
-            RowState::Retry { wish, .. } if *wish != RetryWish::default() => (self.what.with_wish)(&payload, *wish).ok(),
+            RowState::Retry { wish, .. } if *wish != RetryWish::default() => {
+                (self.what.with_wish)(&payload, *wish).ok()
+            }
             _ => Some(payload),
         }
     }
@@ -243,7 +245,9 @@ fn standing(state: &RowState, now: Timestamp) -> (&'static str, Option<i64>, Opt
 fn is_parked(state: &RowState) -> bool {
     match state {
         RowState::Pending { .. } | RowState::Processing { .. } => false,
-        RowState::Retry { publication, .. } | RowState::Forward { publication } | RowState::Failed { publication, .. } => {
+        RowState::Retry { publication, .. }
+        | RowState::Forward { publication }
+        | RowState::Failed { publication, .. } => {
             matches!(publication, Publication::Parked(_))
         }
     }

@@ -16,7 +16,11 @@ pub use self::{
     options::{TakeOver, TakeOverLog},
     take_over::{TakenOver, TakenOverPartition},
 };
-pub(crate) use self::take_over::take_over;
+pub(crate) use self::{
+    row::{Fate, Reader, Theirs},
+    swap::discard,
+    take_over::take_over,
+};
 use crate::connect::scalar;
 
 /// Its table.

@@ -1,7 +1,11 @@
 //! Takes a file over: a new store is written beside it, whole, and then takes its name in one step. Killed at any moment, there
 //! is either the existing system's file or ours under the name, and it can be started again.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sqlx::{Row as _, SqliteConnection, query, raw_sql};
 use taskbroker_domain::{
@@ -14,14 +18,7 @@ use super::{
     row::{Fate, ROWS, Reader, Theirs, is_from},
     swap::{discard, ensure_room, replace},
 };
-use crate::{
-    SqliteStore,
-    connect::close,
-    error::during,
-    open::create_at,
-    options::SqliteOptions,
-    paths::beside,
-};
+use crate::{SqliteStore, connect::close, error::during, open::create_at, options::SqliteOptions, paths::beside};
 
 /// What was taken over from the existing system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,7 +121,14 @@ async fn copy(
     let slots: BTreeMap<i32, Slot> = next.keys().copied().zip((0..).map(Slot)).collect();
     let partitions = next.iter().map(|(partition, next)| TakenOverPartition { partition: *partition, next: *next });
     let mut taken = TakenOver { partitions: partitions.collect(), ..TakenOver::default() };
-    let mut reader = Reader { with, slots: &slots, routes: BTreeMap::new(), now: options.now };
+    let mut reader = Reader {
+        codec: with.codec.as_ref(),
+        log: with.log.as_ref(),
+        report_grace: with.report_grace,
+        slots: &slots,
+        routes: BTreeMap::new(),
+        now: options.now,
+    };
     let mut number = 0;
     for chunk in chunks(&row_numbers(theirs).await?) {
         number += 1;
@@ -147,7 +151,11 @@ async fn read_up_to(theirs: &mut SqliteConnection, log: &TakeOverLog) -> Result<
         let read = || -> Result<_, sqlx::Error> {
             let (application, namespace, task_name): (String, String, String) =
                 (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-            Ok((row.try_get::<i32, _>(0)?, is_from(log, &application, &namespace, &task_name), row.try_get::<i64, _>(4)?))
+            Ok((
+                row.try_get::<i32, _>(0)?,
+                is_from(log, &application, &namespace, &task_name),
+                row.try_get::<i64, _>(4)?,
+            ))
         };
         let (partition, from_it, offset) = read().map_err(during("reading offsets"))?;
         if from_it {

@@ -10,7 +10,9 @@ use taskbroker_domain::{
 };
 use taskbroker_sqlite::{SqliteOptions, SqliteStore, TakeOver, TakeOverLog, TakenOver, TakenOverPartition};
 
-use crate::file::{NOW, TABLES, Theirs, connect, copy_live, file, insert, log, of, open, options, place, seconds, theirs};
+use crate::file::{
+    NOW, TABLES, Theirs, connect, copy_live, file, insert, log, of, open, options, place, seconds, theirs,
+};
 
 async fn rows(store: &SqliteStore) -> Vec<taskbroker_domain::ports::store::Row> {
     store.rows(None, usize::MAX).await.unwrap()
@@ -46,7 +48,10 @@ async fn rows_of_every_status_go_on_where_they_were() {
     let pending = of(&rows, "pending");
     assert_eq!((pending.added_at, pending.received_at), (seconds(NOW - 100), seconds(NOW - 101)));
     assert_eq!((pending.lost_leases, pending.terms.attempt), (1, 2), "the attempt is in the activation alone");
-    assert_eq!((pending.terms.run_limit, pending.terms.expires_at), (Duration::from_secs(10), Some(seconds(NOW + 500))));
+    assert_eq!(
+        (pending.terms.run_limit, pending.terms.expires_at),
+        (Duration::from_secs(10), Some(seconds(NOW + 500)))
+    );
     assert_eq!(*pending.route, Route::new("sentry", "ingest", "ingest.save"));
     assert_eq!(of(&rows, "delayed").terms.delayed_until, Some(seconds(NOW + 50)));
     assert!(of(&rows, "delayed").terms.at_most_once && !pending.terms.at_most_once);
@@ -70,7 +75,10 @@ async fn partitions_and_offsets_count_as_read_up_to_the_largest_that_was_stored(
     let found: Vec<_> = state.positions.iter().map(|p| (p.partition.partition, p.watermark, p.read_limit)).collect();
     assert_eq!(found, [(0, 42, 42), (3, 6, 6)], "a canary comes from no log");
     let partition = &state.positions[0].partition;
-    assert_eq!((&*partition.topic, &*partition.group, partition.topic_id), ("taskworker", "taskworker", TopicId::UNKNOWN));
+    assert_eq!(
+        (&*partition.topic, &*partition.group, partition.topic_id),
+        ("taskworker", "taskworker", TopicId::UNKNOWN)
+    );
     assert!(state.closed);
     let rows = rows(&opened.store).await;
     let origin = of(&rows, "b").origin.unwrap();
@@ -111,7 +119,10 @@ async fn what_is_no_activation_is_on_its_way_to_the_dead_letter_topic() {
     let (_directory, path) = file(&[Theirs { activation: b"\xff".into(), ..theirs("odd", 0, 1, "Pending") }]).await;
     let opened = open(&path).await;
     let cause = FailureCause::Undecodable("not text".into());
-    assert_eq!(of(&rows(&opened.store).await, "odd").state, RowState::Failed { cause, publication: Publication::Waiting });
+    assert_eq!(
+        of(&rows(&opened.store).await, "odd").state,
+        RowState::Failed { cause, publication: Publication::Waiting }
+    );
     assert_eq!(opened.taken_over.unwrap().undecodable, 1);
 }
 
@@ -231,7 +242,8 @@ async fn without_being_asked_nothing_is_taken_over() {
 
 #[tokio::test]
 async fn thousands_of_rows_are_taken_over_in_commits_of_bounded_size() {
-    let there: Vec<_> = (0..5_000).map(|offset| theirs(&format!("id {offset}"), offset % 4, offset, "Pending")).collect();
+    let there: Vec<_> =
+        (0..5_000).map(|offset| theirs(&format!("id {offset}"), offset % 4, offset, "Pending")).collect();
     let (_directory, path) = file(&there).await;
     let opened = open(&path).await;
     assert_eq!(rows(&opened.store).await.len(), 5_000);

@@ -33,7 +33,8 @@ async fn bring_back(path: &Path, to: Option<&Path>) -> Result<Downgraded, StoreE
 
 async fn ours(path: &Path, rows: Vec<NewRow>) {
     let store = SqliteStore::open(SqliteOptions::new(path, seconds(NOW))).await.unwrap().store;
-    let commit = Commit { number: 1, insert: rows, positions: vec![position(1, 6)], closing: true, ..Commit::default() };
+    let commit =
+        Commit { number: 1, insert: rows, positions: vec![position(1, 6)], closing: true, ..Commit::default() };
     store.commit(&commit).await.unwrap();
     store.close().await;
 }
@@ -69,8 +70,11 @@ async fn the_file_has_the_tables_and_the_record_of_migrations_that_the_existing_
     ours(&path, some_of_each()).await;
     let done = bring_back(&path, None).await.unwrap();
     assert_eq!(done.path, path);
-    let migrations =
-        all(&path, "SELECT version, description, lower(hex(checksum)), success, length(checksum) FROM _sqlx_migrations").await;
+    let migrations = all(
+        &path,
+        "SELECT version, description, lower(hex(checksum)), success, length(checksum) FROM _sqlx_migrations",
+    )
+    .await;
     assert_eq!(migrations.len(), 6);
     for (row, (version, description, checksum)) in migrations.iter().zip(CHECKSUMS) {
         assert_eq!((row.get::<i64, _>(0), row.get::<String, _>(1)), (version, description.to_owned()));
@@ -91,7 +95,13 @@ async fn the_file_has_the_tables_and_the_record_of_migrations_that_the_existing_
     ] {
         let columns = |rows: Vec<SqliteRow>| {
             let column = |row: &SqliteRow| {
-                (row.get::<String, _>(0), row.get::<String, _>(1), row.get::<i64, _>(2), row.get::<Option<String>, _>(3), row.get::<i64, _>(4))
+                (
+                    row.get::<String, _>(0),
+                    row.get::<String, _>(1),
+                    row.get::<i64, _>(2),
+                    row.get::<Option<String>, _>(3),
+                    row.get::<i64, _>(4),
+                )
             };
             rows.iter().map(column).collect::<Vec<_>>()
         };
@@ -135,7 +145,10 @@ async fn each_row_says_in_its_words_what_ours_said() {
     let first = &rows[0];
     let partition = position(1, 6).partition.partition;
     assert_eq!((first.get::<i32, _>(3), first.get::<i64, _>(4)), (partition, 1));
-    assert_eq!((first.get::<i64, _>(5), first.get::<i64, _>(6), first.get::<String, _>(7)), (10, 0x5a, "sentry".into()));
+    assert_eq!(
+        (first.get::<i64, _>(5), first.get::<i64, _>(6), first.get::<String, _>(7)),
+        (10, 0x5a, "sentry".into())
+    );
     assert!(!rows[3].get::<String, _>(8).contains("with"));
     assert!(rows[4].get::<String, _>(8).ends_with("with Some(4)"), "the wish is in the activation");
 }
@@ -171,7 +184,9 @@ async fn every_state_becomes_a_row_of_theirs_but_for_what_is_parked() {
     let (_directory, path) = place();
     let states = every_state();
     let parked = |state: &RowState| match state {
-        RowState::Retry { publication, .. } | RowState::Forward { publication } | RowState::Failed { publication, .. } => {
+        RowState::Retry { publication, .. }
+        | RowState::Forward { publication }
+        | RowState::Failed { publication, .. } => {
             matches!(publication, Publication::Parked(_))
         }
         RowState::Pending { .. } | RowState::Processing { .. } => false,
