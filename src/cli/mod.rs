@@ -3,6 +3,7 @@
 mod check;
 mod dev;
 mod downgrade;
+mod healthcheck;
 mod inspect;
 mod parked;
 mod recover;
@@ -10,7 +11,7 @@ mod run;
 mod signals;
 mod store;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -35,6 +36,12 @@ enum Command {
     Dev(dev::Dev),
     /// Print the effective configuration with the source of each value; exit with 2 if it cannot be used.
     CheckConfig,
+    /// Ask the broker on this machine whether it lives; exit with 0 if so. For health checks of containers.
+    Healthcheck {
+        /// Where it serves probes; otherwise port TASKBROKER_HTTP_PORT, or 9464, on loopback.
+        #[arg(long, value_name = "IP:PORT")]
+        address: Option<SocketAddr>,
+    },
     /// Show what is in a store, live or left behind.
     Inspect {
         /// The store's file.
@@ -104,6 +111,10 @@ pub fn main() -> ExitCode {
         }
         Command::Dev(args) => dev::dev(&args),
         Command::CheckConfig => check::check_config(&sources),
+        Command::Healthcheck { address } => {
+            let port = std::env::var("TASKBROKER_HTTP_PORT").ok();
+            healthcheck::healthcheck(address.unwrap_or_else(|| healthcheck::default_address(port.as_deref())))
+        }
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
         Command::Parked { file, action } => parked::parked(&file, &action),

@@ -62,11 +62,13 @@ fn serve(loaded: &Loaded) -> ExitCode {
 }
 
 async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
-    info!(version = env!("CARGO_PKG_VERSION"), "taskbroker starts");
+    // As many as the processors, or fewer where the cgroup's CPU quota allows less.
+    let worker_threads = tokio::runtime::Handle::current().metrics().num_workers();
+    info!(version = env!("CARGO_PKG_VERSION"), worker_threads, "taskbroker starts");
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"))?;
+    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), compose::statsd_options(&loaded.settings))?;
     let mut signals = Signals::new()?;
     let daemon = tokio::select! {
         daemon = Daemon::start(&loaded.settings, compose::clock(), metrics) => daemon?,

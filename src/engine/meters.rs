@@ -1,9 +1,12 @@
 //! Metrics of the engine. Handles are made once; nothing here looks a name up on the hot path.
 
+mod gauges;
+mod namespaces;
+
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -11,7 +14,6 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use taskbroker_domain::{
     admission::Full,
-    ledger::{Counts, NamespaceStats, Stats},
     ports::{
         outbox::Destination,
         service::{Reported, Verdict},
@@ -21,30 +23,17 @@ use taskbroker_domain::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::shared::Shared;
+use self::gauges::Gauges;
+use super::{demand::Announcer, shared::Shared};
 
 /// How often gauges are set.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Meters {
-    pub(super) read: Counter,
-    pub(super) known: Counter,
-    pub(super) duplicates: Counter,
-    pub(super) settled_early: Counter,
-    pub(super) expired_on_arrival: Counter,
-    pub(super) dropped_on_arrival: Counter,
-    pub(super) forwarded_on_arrival: Counter,
-    pub(super) undecodable: Counter,
     claimed: Counter,
     pub(super) put_back: Counter,
     pub(super) timers: Counter,
     pub(super) commit_retries: Counter,
-    pub(super) assigned: Counter,
-    pub(super) revoked: Counter,
-    pub(super) lost: Counter,
-    pub(super) not_started: Counter,
-    pub(super) lost_to_retention: Counter,
-    pub(super) group_commits_failed: Counter,
     pub(super) publish_refused: Counter,
     pub(super) publish_retries: Counter,
     published_retry: Counter,
@@ -54,10 +43,15 @@ pub(super) struct Meters {
     waited_seconds: Histogram,
     commit_seconds: Histogram,
     commit_rows: Histogram,
-    kafka_up: Gauge,
-    intake_paused: [Gauge; 9],
-    pausing: AtomicBool,
+    intake_paused: [Gauge; LIMITS.len()],
+    intake_pauses: [Counter; LIMITS.len()],
+    /// Which limit pauses intake, by its place; [`UNKNOWN`] at first, [`NONE`] while none does.
+    pausing: AtomicUsize,
+    gauges: Mutex<Gauges>,
 }
+
+const NONE: usize = usize::MAX;
+const UNKNOWN: usize = usize::MAX - 1;
 
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
@@ -75,27 +69,11 @@ const LIMITS: [Full; 9] = [
 
 impl Meters {
     pub(super) fn new() -> Self {
-        let records = |kind: &'static str| counter!("taskbroker_records_total", "kind" => kind);
-        let partitions = |event: &'static str| counter!("taskbroker_partitions_total", "event" => event);
         Self {
-            read: records("read"),
-            known: records("known"),
-            duplicates: records("duplicate"),
-            settled_early: records("settled_early"),
-            expired_on_arrival: records("expired"),
-            dropped_on_arrival: records("dropped"),
-            forwarded_on_arrival: records("forwarded"),
-            undecodable: records("undecodable"),
             claimed: counter!("taskbroker_claims_total"),
             put_back: counter!("taskbroker_claims_put_back_total"),
             timers: counter!("taskbroker_timers_total"),
             commit_retries: counter!("taskbroker_commit_retries_total"),
-            assigned: partitions("assigned"),
-            revoked: partitions("revoked"),
-            lost: partitions("lost"),
-            not_started: partitions("not_started"),
-            lost_to_retention: counter!("taskbroker_lost_to_retention_total"),
-            group_commits_failed: counter!("taskbroker_group_commits_failed_total"),
             publish_refused: counter!("taskbroker_publish_refused_total"),
             publish_retries: counter!("taskbroker_publish_retries_total"),
             published_retry: counter!("taskbroker_published_total", "kind" => "retry"),
@@ -107,9 +85,10 @@ impl Meters {
             waited_seconds: histogram!("taskbroker_wait_seconds"),
             commit_seconds: histogram!("taskbroker_commit_seconds"),
             commit_rows: histogram!("taskbroker_commit_rows"),
-            kafka_up: gauge!("taskbroker_kafka_up"),
             intake_paused: LIMITS.map(|limit| gauge!("taskbroker_intake_paused", "reason" => limit.as_str())),
-            pausing: AtomicBool::new(true),
+            intake_pauses: LIMITS.map(|limit| counter!("taskbroker_intake_pauses_total", "reason" => limit.as_str())),
+            pausing: AtomicUsize::new(UNKNOWN),
+            gauges: Mutex::default(),
         }
     }
 
@@ -149,34 +128,85 @@ impl Meters {
         }
     }
 
-    pub(super) fn connection(&self, up: bool) {
-        self.kafka_up.set(if up { 1.0 } else { 0.0 });
-    }
-
     /// Intake has room.
     pub(super) fn room(&self) {
-        if self.pausing.swap(false, Ordering::Relaxed) {
+        if self.pausing.swap(NONE, Ordering::Relaxed) != NONE {
             self.intake_paused.iter().for_each(|gauge| gauge.set(0.0));
         }
     }
 
     /// Intake is paused by a limit.
     pub(super) fn full(&self, full: Full) {
-        self.pausing.store(true, Ordering::Relaxed);
-        for (limit, gauge) in LIMITS.iter().zip(&self.intake_paused) {
-            gauge.set(if *limit == full { 1.0 } else { 0.0 });
+        let Some(place) = LIMITS.iter().position(|limit| *limit == full) else { return };
+        if self.pausing.swap(place, Ordering::Relaxed) == place {
+            return;
         }
+        for (index, (gauge, pauses)) in self.intake_paused.iter().zip(&self.intake_pauses).enumerate() {
+            gauge.set(if index == place { 1.0 } else { 0.0 });
+            pauses.increment(u64::from(index == place));
+        }
+    }
+}
+
+/// What is counted of one topic.
+pub(super) struct FeedMeters {
+    pub(super) read: Counter,
+    pub(super) known: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) settled_early: Counter,
+    pub(super) expired_on_arrival: Counter,
+    pub(super) dropped_on_arrival: Counter,
+    pub(super) forwarded_on_arrival: Counter,
+    pub(super) undecodable: Counter,
+    pub(super) assigned: Counter,
+    pub(super) revoked: Counter,
+    pub(super) lost: Counter,
+    pub(super) not_started: Counter,
+    pub(super) lost_to_retention: Counter,
+    pub(super) group_commits_failed: Counter,
+    kafka_up: Gauge,
+}
+
+impl FeedMeters {
+    pub(super) fn new(topic: &str) -> Self {
+        let topic = || topic.to_owned();
+        let records = |kind: &'static str| counter!("taskbroker_records_total", "topic" => topic(), "kind" => kind);
+        let partitions =
+            |event: &'static str| counter!("taskbroker_partitions_total", "topic" => topic(), "event" => event);
+        Self {
+            read: records("read"),
+            known: records("known"),
+            duplicates: records("duplicate"),
+            settled_early: records("settled_early"),
+            expired_on_arrival: records("expired"),
+            dropped_on_arrival: records("dropped"),
+            forwarded_on_arrival: records("forwarded"),
+            undecodable: records("undecodable"),
+            assigned: partitions("assigned"),
+            revoked: partitions("revoked"),
+            lost: partitions("lost"),
+            not_started: partitions("not_started"),
+            lost_to_retention: counter!("taskbroker_lost_to_retention_total", "topic" => topic()),
+            group_commits_failed: counter!("taskbroker_group_commits_failed_total", "topic" => topic()),
+            kafka_up: gauge!("taskbroker_kafka_up", "topic" => topic()),
+        }
+    }
+
+    pub(super) fn connection(&self, up: bool) {
+        self.kafka_up.set(if up { 1.0 } else { 0.0 });
     }
 }
 
 /// Sets gauges and checks conservation until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut announcer = Announcer::default();
     loop {
-        let stats = shared.stats();
-        if stats.imbalance != 0 {
-            error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
+        let imbalance = refresh(&shared);
+        if imbalance != 0 {
+            error!(imbalance, "conservation is violated: activations were lost or made up");
         }
-        show(&shared, &stats);
+        let unserved = shared.lock().unserved();
+        announcer.show(&unserved, shared.clock.now().steady);
         match shared.store.usage().await {
             Ok(usage) => {
                 gauge!("taskbroker_store_used_bytes").set(usage.used_bytes as f64);
@@ -192,62 +222,11 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-fn show(shared: &Shared, stats: &Stats) {
-    let depth = |state: &'static str, depth: usize| gauge!("taskbroker_depth", "state" => state).set(depth as f64);
-    depth("pending", stats.depths.pending);
-    depth("delayed", stats.depths.delayed);
-    depth("processing", stats.depths.processing);
-    depth("retry", stats.depths.retry);
-    depth("forward", stats.depths.forward);
-    depth("failed", stats.depths.failed);
-    depth("parked", stats.depths.parked);
-    depth("done", stats.depths.done);
-    gauge!("taskbroker_conservation_imbalance").set(stats.imbalance as f64);
-    gauge!("taskbroker_payload_memory_bytes").set(stats.resident_bytes as f64);
-    gauge!("taskbroker_payload_bytes").set(stats.payload_bytes as f64);
-    gauge!("taskbroker_early_reports").set(stats.early_reports as f64);
-    gauge!("taskbroker_tombstones").set(stats.tombstones as f64);
-    counter!("taskbroker_leases_lost_total").absolute(stats.lost_leases);
-    let now = shared.clock.now().wall;
-    let age = |at: Option<taskbroker_domain::time::Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
-    gauge!("taskbroker_oldest_pending_seconds").set(age(stats.oldest_ready));
-    for namespace in &stats.namespaces {
-        show_namespace(namespace, age(namespace.oldest_ready));
-    }
-    for partition in &stats.partitions {
-        let labels = [
-            ("topic", partition.partition.topic.to_string()),
-            ("partition", partition.partition.partition.to_string()),
-        ];
-        gauge!("taskbroker_kafka_lag", &labels).set(partition.lag as f64);
-        gauge!("taskbroker_kafka_assigned", &labels).set(if partition.assigned { 1.0 } else { 0.0 });
-    }
-}
-
-fn show_namespace(namespace: &NamespaceStats, oldest: f64) {
-    let NamespaceStats { application, namespace, counts, .. } = namespace;
-    let labels = [("application", application.to_string()), ("namespace", namespace.to_string())];
-    gauge!("taskbroker_namespace_oldest_pending_seconds", &labels).set(oldest);
-    gauge!("taskbroker_in_flight", &labels).set(counts.in_flight as f64);
-    let Counts { loaded, admitted, completed, discarded, dead_lettered, expired, .. } = *counts;
-    let Counts { retried, forwarded, dropped, withdrawn, in_flight: _, .. } = *counts;
-    for (event, count) in [
-        ("loaded", loaded),
-        ("admitted", admitted),
-        ("completed", completed),
-        ("discarded", discarded),
-        ("dead_lettered", dead_lettered),
-        ("expired", expired),
-        ("retried", retried),
-        ("forwarded", forwarded),
-        ("dropped", dropped),
-        ("withdrawn", withdrawn),
-    ] {
-        let labels = [
-            ("application", application.to_string()),
-            ("namespace", namespace.to_string()),
-            ("event", event.to_owned()),
-        ];
-        counter!("taskbroker_activations_total", &labels).absolute(count);
-    }
+/// Sets the gauges of the ledger. Returns its imbalance.
+pub(super) fn refresh(shared: &Shared) -> i64 {
+    // The picture is taken under the lock of who shows it: an older one must not follow a newer one.
+    let mut gauges = shared.meters.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+    let stats = shared.stats();
+    gauges.show(&stats, shared.clock.now().wall);
+    stats.imbalance
 }

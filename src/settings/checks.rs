@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     key::Key,
-    model::{AssignmentStrategy, Settings, StoreAdapter},
+    model::{AssignmentStrategy, DeliveryMode, Settings, StoreAdapter},
     reader::Reader,
     report::WarningKind,
     value::show_duration,
@@ -15,6 +15,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader<'_>) {
     ports(settings, reader);
     tombstones(settings, reader);
     payload_memory(settings, reader);
+    message_sizes(settings, reader);
     consequences(settings, reader);
 }
 
@@ -50,6 +51,22 @@ fn payload_memory(settings: &Settings, reader: &mut Reader<'_>) {
         let reason =
             "the memory for payloads does not hold one message of the largest size: raise it, or lower the size";
         reader.findings.clash(&["store.payload_memory_bytes", "max_message_size"], reason);
+    }
+}
+
+/// What a push request takes besides the activation in it.
+const PUSH_OVERHEAD_BYTES: usize = 16;
+
+/// What Kafka may bring must fit through the call to a worker: it could never be delivered.
+fn message_sizes(settings: &Settings, reader: &mut Reader<'_>) {
+    let largest = usize::try_from(settings.kafka.outbox.max_message_bytes.get()).unwrap_or(usize::MAX);
+    let pushed = settings.delivery.push.max_message_bytes.get();
+    if settings.delivery.mode == DeliveryMode::Push && pushed < largest.saturating_add(PUSH_OVERHEAD_BYTES) {
+        let reason = format!(
+            "a task of the largest size could never be pushed to a worker: raise grpc_max_message_size to {} at least",
+            largest.saturating_add(PUSH_OVERHEAD_BYTES)
+        );
+        reader.findings.clash(&["grpc_max_message_size", "max_message_size"], reason);
     }
 }
 

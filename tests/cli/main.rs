@@ -5,6 +5,7 @@
 mod check_config;
 mod dev;
 mod help;
+mod operator;
 mod program;
 mod run;
 mod stores;

@@ -105,7 +105,7 @@ impl Ledger {
             log_end: assigned.log_end,
             recreated,
             taken_over,
-            reset: self.policy.offset_reset,
+            reset: self.policy.offset_reset(&assigned.partition.topic),
         }
     }
 

@@ -17,7 +17,7 @@ pub use self::{
     take_over::{TakenOver, TakenOverPartition},
 };
 pub(crate) use self::{
-    row::{Fate, Reader, Theirs},
+    row::{Fate, Reader, Theirs, nowhere},
     swap::discard,
     take_over::take_over,
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sqlx::{Row as _, sqlite::SqliteRow};
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, Key, OnFailure, Origin, RetryWish, Route, Slot, Terms},
+    activation::{Activation, ActivationId, Key, OnFailure, Origin, PartitionId, RetryWish, Route, Slot, Terms, TopicId},
     lifecycle::Publication,
     ports::{
         codec::{ActivationCodec, Undecodable},
@@ -101,7 +101,7 @@ impl Theirs {
             payload: Bytes::copy_from_slice(&self.activation),
             headers: Vec::new(),
         };
-        codec.decode(&record, now)
+        codec.decode(&record, &nowhere(), now)
     }
 
     /// The column is 0 in rows from before it was there.
@@ -194,6 +194,11 @@ impl Reader<'_> {
     fn route(&mut self, route: Route) -> Arc<Route> {
         self.routes.entry(route).or_insert_with_key(|route| Arc::new(route.clone())).clone()
     }
+}
+
+/// What is read back comes from no log that the codec has to know.
+pub(crate) fn nowhere() -> PartitionId {
+    PartitionId { topic: "".into(), topic_id: TopicId::UNKNOWN, group: "".into(), partition: 0 }
 }
 
 /// Whether rows of this route are of the log: canaries are of none, and those of raw topics of another.

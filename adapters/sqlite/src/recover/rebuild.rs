@@ -21,7 +21,7 @@ use super::{
     pages::Pages,
     record::{Value, values},
 };
-use crate::existing::{Fate, Reader, TakeOver, Theirs};
+use crate::existing::{Fate, Reader, TakeOver, Theirs, nowhere};
 
 /// What became of one row.
 pub(super) enum Rebuilt {
@@ -79,7 +79,7 @@ impl<'a> Rebuild<'a> {
             payload: payload.clone(),
             headers: Vec::new(),
         };
-        match self.what.codec.decode(&record, now) {
+        match self.what.codec.decode(&record, &nowhere(), now) {
             Ok(activation) => {
                 let terms = activation.terms;
                 let state = match terms.at_most_once {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, raw_sql, sqlite::SqliteConnectOptions};
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, Route, Terms},
+    activation::{Activation, ActivationId, PartitionId, Route, Terms},
     ports::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
@@ -145,7 +145,7 @@ pub(crate) fn copy_live(path: &Path, to: &Path) {
 pub(crate) struct TextCodec;
 
 impl ActivationCodec for TextCodec {
-    fn decode(&self, record: &Record, now: Timestamp) -> Result<Activation, Undecodable> {
+    fn decode(&self, record: &Record, _partition: &PartitionId, now: Timestamp) -> Result<Activation, Undecodable> {
         let text = std::str::from_utf8(&record.payload).map_err(|_| Undecodable::new("not text"))?;
         let words: Vec<&str> = text.splitn(4, ' ').collect();
         let (attempt, at_most_once, id) = match words[..] {
