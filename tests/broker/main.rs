@@ -19,6 +19,7 @@ mod scale;
 mod seed;
 mod signals;
 mod starts;
+mod takeover;
 mod witness;
 
 use anyhow::Result;
