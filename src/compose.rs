@@ -29,6 +29,7 @@ use crate::{
     reload::RulesWatch,
     settings::Settings,
 };
+pub(crate) use kafka::cluster;
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -204,8 +205,8 @@ fn engine_options(settings: &Settings) -> Options {
             delayed: store.max_delayed.get(),
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
-            parked: Limits::default().parked,
             unserved: store.max_unserved.get(),
+            parked: Limits::default().parked,
         },
         topics: settings.kafka.sources.len().max(1),
         default_application: settings.default_application.clone().map(String::into_boxed_str),

@@ -68,14 +68,14 @@ impl Limits {
     #[must_use]
     pub fn part(self, of: usize) -> Self {
         let part = |limit: usize| (limit / of.max(1)).max(1);
-        let Self { pending, delayed, processing, outgoing, parked, unserved } = self;
+        let Self { pending, delayed, processing, outgoing, unserved, parked } = self;
         Self {
             pending: part(pending),
             delayed: part(delayed),
             processing: part(processing),
             outgoing: part(outgoing),
-            parked: part(parked),
             unserved: part(unserved),
+            parked: part(parked),
         }
     }
 }

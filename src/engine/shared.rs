@@ -211,7 +211,7 @@ impl Shared {
         next.into_iter().for_each(|next| self.look_again(next));
         let room = match room {
             Ok(_) => Ok(records),
-            Err(Full::Store) => Err(Full::Store),
+            Err(full @ (Full::Store | Full::Disk)) => Err(full),
             Err(_) => self.lock().room_for(&feed.topic),
         };
         feed.resume(room, self.least_room()).map(|room| room.min(self.options.batch_max))

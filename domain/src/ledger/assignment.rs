@@ -104,8 +104,8 @@ impl Ledger {
             log_start: assigned.log_start,
             log_end: assigned.log_end,
             recreated,
-            taken_over,
             reset: self.policy.offset_reset(&assigned.partition.topic),
+            taken_over,
         }
     }
 

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sqlx::{Row as _, sqlite::SqliteRow};
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, Key, OnFailure, Origin, PartitionId, RetryWish, Route, Slot, Terms, TopicId},
+    activation::{
+        Activation, ActivationId, Key, OnFailure, Origin, PartitionId, RetryWish, Route, Slot, Terms, TopicId,
+    },
     lifecycle::Publication,
     ports::{
         codec::{ActivationCodec, Undecodable},

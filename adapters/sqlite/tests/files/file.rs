@@ -16,6 +16,7 @@ use taskbroker_domain::{
         source::Record,
         store::Row,
     },
+    rules::Selector,
     time::Timestamp,
 };
 use taskbroker_sqlite::{Opened, SqliteOptions, SqliteStore, TakeOver, TakeOverLog};
@@ -163,6 +164,10 @@ impl ActivationCodec for TextCodec {
             marked: false,
             payload: record.payload.clone(),
         })
+    }
+
+    fn selects(&self, _payload: &Bytes, _selector: &Selector) -> bool {
+        false
     }
 
     fn retry(&self, payload: &Bytes, _retry: &Retry) -> Result<Bytes, Undecodable> {
