@@ -4,6 +4,7 @@ mod check;
 mod connect;
 mod dev;
 mod downgrade;
+mod evacuate;
 mod healthcheck;
 mod inspect;
 mod parked;
@@ -76,6 +77,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },
+    /// Publish everything in the configured store to Kafka and remove it, for a broker that will not come back.
+    Evacuate,
     /// Decide about what Kafka refused for good, and about rows that made no sense.
     Parked {
         /// The store. No broker may have it open.
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
+        Command::Evacuate => evacuate::run_evacuation(&sources),
         Command::Parked { file, action } => parked::parked(&file, &action),
         Command::Recover { file, to } => recover::recover(&file, &to),
         Command::Downgrade { file, to } => downgrade::downgrade(&file, to.as_deref()),

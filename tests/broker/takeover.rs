@@ -147,3 +147,38 @@ async fn a_damaged_store_is_set_aside_and_what_is_left_of_it_is_recovered() -> R
     broker.await_partitions(1, WITHIN).await?;
     all_come_once(&broker, &ids).await
 }
+
+#[tokio::test]
+async fn what_a_broker_that_will_not_come_back_holds_is_run_by_another() -> Result<()> {
+    let Some(kafka) = Kafka::shared() else { return Ok(()) };
+    let setup = setup(&kafka, 1).await?.with("store.linger", "0ms").with("store.processing_deadline_grace_sec", 0);
+    let mut leaving = BrokerProcess::start(&setup).await?;
+    let (once, taken) = (Task::new().at_most_once().deadline(2).dead_letter(), Task::new().deadline(2));
+    let first = produce(&kafka, &setup.topic, [once.clone(), taken.clone()]).await?;
+    let mut worker = leaving.worker()?;
+    let mut had = vec![worker.fetch_within(WITHIN).await?, worker.fetch_within(WITHIN).await?];
+    had.sort_by_key(|task| task.as_ref().map(|task| task.id != first[0]));
+    assert!(had.iter().all(Option::is_some), "workers have both");
+    let waiting = tasks(100).chain(std::iter::repeat_with(|| Task::new().at_most_once()).take(10));
+    let waiting: Vec<Task> = waiting.chain([Task::new().delay(4)]).collect();
+    let ids = produce(&kafka, &setup.topic, waiting).await?;
+    kafka.await_no_lag(&setup.group, &setup.topic, WITHIN).await?;
+    let (refused, text) = leaving.command(&["evacuate"]).await?;
+    assert!(!refused && text.contains("in use by pid"), "{text}");
+    leaving.stop().await?;
+
+    let (done, text) = leaving.command(&["evacuate"]).await?;
+    assert!(done && text.contains("112 published again under their own ids"), "{text}");
+    assert!(text.contains("0 published as retries, 1 as dead letters"), "{text}");
+    assert!(leaving.stored().await?.is_empty());
+    let (again, text) = leaving.command(&["evacuate"]).await?;
+    assert!(again && text.contains("0 published again"), "{text}");
+
+    let other = BrokerProcess::start(&setup).await?;
+    other.await_partitions(1, WITHIN).await?;
+    let all: Vec<String> = ids.into_iter().chain([taken.id()]).collect();
+    all_come_once(&other, &all).await?;
+    let dead = kafka.consume_all(&setup.dead_letters).await?;
+    assert_eq!(dead.len(), 1, "the at-most-once task that a worker had is not run again");
+    Ok(())
+}
