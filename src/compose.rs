@@ -1,5 +1,6 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
+pub mod evacuate;
 mod health;
 mod kafka;
 pub mod playground;

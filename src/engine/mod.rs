@@ -319,6 +319,8 @@ async fn load(ports: &Ports, options: &Options) -> Result<Ledger, StoreError> {
             ledger.load_row(row, now);
         }
     }
+    // What is due already is done before anything is handed out or forwarded.
+    ledger.tick(ports.clock.now());
     info!(rows, closed_in_order = closed, "store loaded");
     Ok(ledger)
 }

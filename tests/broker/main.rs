@@ -21,6 +21,7 @@ mod signals;
 mod starts;
 mod storm;
 mod topics;
+mod takeover;
 mod witness;
 
 use anyhow::Result;
