@@ -1,6 +1,7 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
 mod kafka;
+mod rules;
 pub mod playground;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
@@ -8,6 +9,7 @@ use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
+    ledger::Unserved,
     policy::{Limits, Policy},
     ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
 };
@@ -23,7 +25,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    engine::{Broker, Options, Ports},
+    engine::{Broker, Health, Options, Ports},
+    reload::RulesWatch,
     settings::{DeliveryMode, Settings, StoreAdapter},
 };
 
@@ -63,6 +66,7 @@ impl Daemon {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self> {
+        let hangup = rules::hangup()?;
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
         let health = HealthState::new();
@@ -75,9 +79,17 @@ impl Daemon {
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
         let ports = Ports { store, feeds, outbox: Arc::clone(&outbox) as Arc<dyn Outbox>, codec, clock };
-        let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
+        let mut options = engine_options(settings);
+        let mut watch = settings.rules.clone().map(RulesWatch::new);
+        if let Some(watch) = &mut watch
+            && let Some(file) = watch.look().await
+        {
+            options.rules = rules::in_force(settings, &outbox, file);
+        }
+        let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
 
         let stop_serving = CancellationToken::new();
+        rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
         watch_health(&broker, health.clone(), stop_serving.clone());
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
         let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
@@ -158,9 +170,13 @@ fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
     let probe = broker.health_probe();
     tokio::spawn(async move {
         while !stop.is_cancelled() {
-            let reasons: Vec<String> = probe().troubles.iter().map(ToString::to_string).collect();
-            health.set_live(Condition::from_reasons(reasons.clone()));
-            health.set_ready(Condition::from_reasons(reasons));
+            let Health { troubles, unserved } = probe();
+            let reasons: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+            let unserved = unserved.iter().map(|Unserved { application, namespace, waiting, .. }| {
+                format!("no worker asks for {waiting} tasks of application {application:?}, namespace {namespace:?}")
+            });
+            health.set_ready(Condition::from_reasons(reasons.iter().cloned().chain(unserved).collect::<Vec<_>>()));
+            health.set_live(Condition::from_reasons(reasons));
             tokio::time::sleep(HEALTH_INTERVAL).await;
         }
     });
@@ -208,7 +224,10 @@ fn engine_options(settings: &Settings) -> Options {
             delayed: store.max_delayed.get(),
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
+            unserved: store.max_unserved.get(),
         },
+        topics: settings.kafka.sources.len().max(1),
+        default_application: settings.default_application.clone().map(String::into_boxed_str),
         ..Policy::default()
     };
     let store_bytes_max = store.max_bytes.map(NonZeroU64::get);
@@ -223,7 +242,6 @@ fn unwired(settings: &Settings) -> Result<()> {
         (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
         (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
         (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
-        (settings.rules.is_some(), "runtime_config_path"),
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
         (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),

@@ -21,7 +21,7 @@ use taskbroker_domain::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::shared::Shared;
+use super::{demand::Announcer, shared::Shared};
 
 /// How often gauges are set.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -175,8 +175,10 @@ impl FeedMeters {
 
 /// Sets gauges and checks conservation until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut announcer = Announcer::default();
     loop {
         let stats = shared.stats();
+        announcer.show(&stats.unserved, shared.clock.now().steady);
         if stats.imbalance != 0 {
             error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
         }

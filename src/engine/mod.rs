@@ -9,6 +9,7 @@
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
 mod committer;
+mod demand;
 mod durable;
 mod health;
 mod ingest;
@@ -73,6 +74,8 @@ pub struct Feed {
 pub struct Options {
     /// What the ledger decides by.
     pub policy: Policy,
+    /// The rules in force at start.
+    pub rules: Rules,
     /// The header that marks a retry of ours.
     pub mark_header: &'static str,
     /// Intake pauses while the store holds more than this many bytes.
@@ -93,6 +96,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            rules: Rules::default(),
             mark_header: "taskbroker-origin",
             store_bytes_max: None,
             batch_max: 1024,

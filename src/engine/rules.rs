@@ -31,6 +31,12 @@ pub(super) struct InForce {
 }
 
 impl InForce {
+    pub(super) fn new(rules: Rules) -> Self {
+        let in_force = Self::default();
+        in_force.set(rules);
+        in_force
+    }
+
     pub(super) fn get(&self) -> Arc<Rules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

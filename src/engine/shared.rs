@@ -59,6 +59,7 @@ pub(super) struct FeedState {
     pub(super) source: Arc<dyn ActivationSource>,
     pub(super) codec: Arc<dyn ActivationCodec>,
     pub(super) room_changed: Notify,
+    paused: Mutex<Option<Full>>,
     pub(super) meters: FeedMeters,
 }
 
@@ -66,7 +67,19 @@ impl FeedState {
     fn new(index: usize, feed: Feed) -> Arc<Self> {
         let Feed { topic, source, codec } = feed;
         let meters = FeedMeters::new(&topic);
-        Arc::new(Self { index, topic, source, codec, room_changed: Notify::new(), meters })
+        let paused = Mutex::default();
+        Arc::new(Self { index, topic, source, codec, room_changed: Notify::new(), paused, meters })
+    }
+
+    /// Room as it is, but for a feed that paused: too little is none.
+    fn resume(&self, room: Result<usize, Full>, least: usize) -> Result<usize, Full> {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = match (room, *paused) {
+            (Ok(room), Some(full)) if room < least => Err(full),
+            (room, _) => room,
+        };
+        *paused = room.err();
+        room
     }
 }
 
@@ -112,6 +125,7 @@ impl Shared {
             outbox,
             codec,
             clock,
+            rules: InForce::new(options.rules.clone()),
             options,
             durable: Durable::default(),
             committer: Alarm::default(),
@@ -120,7 +134,6 @@ impl Shared {
             payloads_read: Notify::new(),
             outgoing: Notify::new(),
             meters: Meters::new(),
-            rules: InForce::default(),
             shares: Shares::new(feeds.len()),
             feeds,
             store_is_full: AtomicBool::new(false),
@@ -185,7 +198,18 @@ impl Shared {
         let room = self.room_of_all();
         let Share { records, next } = self.shares.ask(feed.index, *room.as_ref().unwrap_or(&0));
         next.into_iter().for_each(|next| self.look_again(next));
-        room.map(|_| records.min(self.options.batch_max))
+        let room = match room {
+            Ok(_) => Ok(records),
+            Err(Full::Store) => Err(Full::Store),
+            Err(_) => self.lock().room_for(&feed.topic),
+        };
+        feed.resume(room, self.least_room()).map(|room| room.min(self.options.batch_max))
+    }
+
+    /// Reading that paused goes on only when there is room for so many: pausing and resuming cost a fetch each.
+    fn least_room(&self) -> usize {
+        const LEAST: usize = 256;
+        (self.options.policy.limits.pending / 16).min(LEAST) / self.feeds.len().max(1)
     }
 
     /// Feeds that may read more than there is room left for look again.
