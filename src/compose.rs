@@ -237,7 +237,6 @@ fn engine_options(settings: &Settings) -> Options {
 /// What can be set and is not plugged in here: to go on without it would expose, lose or run something.
 fn unwired(settings: &Settings) -> Result<()> {
     let kafka = &settings.kafka;
-    let one_cluster = kafka.outbox.retry.cluster.address == kafka.outbox.dead_letter.cluster.address;
     let refused = [
         (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
         (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
@@ -245,7 +244,6 @@ fn unwired(settings: &Settings) -> Result<()> {
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
         (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),
-        (!one_cluster, "kafka_retry_topic on another cluster than kafka_deadletter_topic"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => bail!("{what} is not supported yet"),

@@ -4,13 +4,16 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use taskbroker_domain::{policy::Policy, ports::codec::ActivationCodec, positions};
-use taskbroker_kafka::{ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions};
+use taskbroker_kafka::{ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions, Target};
 use taskbroker_proto::codec::Codec;
 
 use crate::{
     engine::Feed,
-    settings::{self, AssignmentStrategy, KafkaCluster, OffsetReset, Settings},
+    settings::{self, AssignmentStrategy, KafkaCluster, KafkaTarget, OffsetReset, Settings},
 };
+
+/// How many bytes may wait to be sent to a cluster; two of the largest messages in any case.
+const QUEUE_BYTES: usize = 64 << 20;
 
 /// What the consumer of each topic is told, in the order of the settings.
 pub(super) fn source_options(settings: &Settings) -> Vec<KafkaSourceOptions> {
@@ -62,11 +65,19 @@ fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
 /// What the outbox is told.
 pub(super) fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
     let outbox = &settings.kafka.outbox;
-    let mut options =
-        KafkaOutboxOptions::new(cluster(&outbox.dead_letter.cluster), &outbox.retry.topic, &outbox.dead_letter.topic);
-    options.delivery_limit = outbox.delivery_timeout;
-    options.properties.insert("message.max.bytes".to_owned(), outbox.max_message_bytes.to_string());
-    options
+    let message_bytes_max = outbox.max_message_bytes.get();
+    KafkaOutboxOptions {
+        queue_bytes: QUEUE_BYTES.max(2 * usize::try_from(message_bytes_max).unwrap_or(0)),
+        forward: target(&outbox.forward),
+        delivery_limit: outbox.delivery_timeout,
+        send_limit: outbox.send_timeout,
+        message_bytes_max,
+        ..KafkaOutboxOptions::new(target(&outbox.retry), target(&outbox.dead_letter))
+    }
+}
+
+fn target(target: &KafkaTarget) -> Target {
+    Target { topic: target.topic.clone(), cluster: cluster(&target.cluster) }
 }
 
 /// How a cluster is reached.
