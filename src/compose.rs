@@ -1,20 +1,20 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
+mod kafka;
 pub mod playground;
+mod rules;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
+    ledger::Unserved,
     policy::{Limits, Policy},
-    ports::{clock::Clock, outbox::Outbox, source::ActivationSource, store::ActivationStore},
-    positions,
+    ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
 };
 use taskbroker_grpc::{GrpcOptions, GrpcServer};
-use taskbroker_kafka::{
-    ClusterOptions, GroupProtocol, KafkaOutbox, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions,
-};
+use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
 use taskbroker_sqlite::{SqliteOptions, SqliteStore};
@@ -25,8 +25,9 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    engine::{Broker, Options, Ports},
-    settings::{AssignmentStrategy, DeliveryMode, KafkaCluster, OffsetReset, Settings, StoreAdapter},
+    engine::{Broker, Health, Options, Ports},
+    reload::RulesWatch,
+    settings::{DeliveryMode, Settings, StoreAdapter},
 };
 
 /// How often health is looked at.
@@ -56,16 +57,17 @@ impl Daemon {
     /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
         unwired(settings)?;
-        Self::start_with(settings, source_options(settings), clock, metrics).await
+        Self::start_with(settings, kafka::source_options(settings), clock, metrics).await
     }
 
-    /// The same, with other options of the source than the settings can express.
+    /// The same, with other options of the sources than the settings can express.
     async fn start_with(
         settings: &Settings,
-        source: Option<KafkaSourceOptions>,
+        sources: Vec<KafkaSourceOptions>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self> {
+        let hangup = rules::hangup()?;
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
         let health = HealthState::new();
@@ -75,19 +77,22 @@ impl Daemon {
         let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
         let store = open_store(settings, clock.as_ref()).await?;
-        let source = source.map(KafkaSource::open).transpose()?;
-        let outbox = Arc::new(KafkaOutbox::new(outbox_options(settings))?);
-        let ports = Ports {
-            store,
-            source: source.map(|source| Arc::new(source) as Arc<dyn ActivationSource>),
-            outbox: Arc::clone(&outbox) as Arc<dyn Outbox>,
-            codec: Arc::new(Codec::new(settings.max_delay)),
-            clock,
-        };
-        let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
+        let codec = Arc::new(Codec::new(settings.max_delay));
+        let feeds = kafka::feeds(settings, sources, &codec)?;
+        let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
+        let ports = Ports { store, feeds, outbox: Arc::clone(&outbox) as Arc<dyn Outbox>, codec, clock };
+        let mut options = engine_options(settings);
+        let mut watch = settings.rules.clone().map(RulesWatch::new);
+        if let Some(watch) = &mut watch
+            && let Some(file) = watch.look().await
+        {
+            options.rules = rules::in_force(settings, &outbox, file);
+        }
+        let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
         metrics.refresh_with(broker.refresh_gauges());
 
         let stop_serving = CancellationToken::new();
+        rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
         watch_health(&broker, health.clone(), stop_serving.clone());
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
         let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
@@ -170,9 +175,13 @@ fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
     let probe = broker.health_probe();
     tokio::spawn(async move {
         while !stop.is_cancelled() {
-            let reasons: Vec<String> = probe().troubles.iter().map(ToString::to_string).collect();
-            health.set_live(Condition::from_reasons(reasons.clone()));
-            health.set_ready(Condition::from_reasons(reasons));
+            let Health { troubles, unserved } = probe();
+            let reasons: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+            let unserved = unserved.iter().map(|Unserved { application, namespace, waiting, .. }| {
+                format!("no worker asks for {waiting} tasks of application {application:?}, namespace {namespace:?}")
+            });
+            health.set_ready(Condition::from_reasons(reasons.iter().cloned().chain(unserved).collect::<Vec<_>>()));
+            health.set_live(Condition::from_reasons(reasons));
             tokio::time::sleep(HEALTH_INTERVAL).await;
         }
     });
@@ -204,7 +213,6 @@ async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn Ac
 
 fn engine_options(settings: &Settings) -> Options {
     let store = &settings.store;
-    let source = settings.kafka.sources.first().or(settings.kafka.disabled.first());
     let policy = Policy {
         window: store.linger,
         lease_grace: store.deadline_grace,
@@ -214,17 +222,17 @@ fn engine_options(settings: &Settings) -> Options {
         early_reports_max: store.early_reports_max,
         hold_after_crash: store.hold_after_crash,
         absent_partition_limit: store.absent_partition_limit,
-        group_commit_interval: source.map_or(Policy::default().group_commit_interval, |source| source.commit_interval),
-        offset_reset: match source.map(|source| source.offset_reset) {
-            Some(OffsetReset::Earliest) => positions::OffsetReset::Earliest,
-            Some(OffsetReset::Latest) | None => positions::OffsetReset::Latest,
-        },
+        group_commit_interval: kafka::commit_interval(settings),
+        offset_resets: kafka::offset_resets(settings),
         limits: Limits {
             pending: store.max_pending.get(),
             delayed: store.max_delayed.get(),
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
+            unserved: store.max_unserved.get(),
         },
+        topics: settings.kafka.sources.len().max(1),
+        default_application: settings.default_application.clone().map(String::into_boxed_str),
         ..Policy::default()
     };
     let store_bytes_max = store.max_bytes.map(NonZeroU64::get);
@@ -234,63 +242,17 @@ fn engine_options(settings: &Settings) -> Options {
 /// What can be set and is not plugged in here: to go on without it would expose, lose or run something.
 fn unwired(settings: &Settings) -> Result<()> {
     let kafka = &settings.kafka;
-    let one_cluster = kafka.outbox.retry.cluster.address == kafka.outbox.dead_letter.cluster.address;
     let refused = [
         (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
         (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
         (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
-        (settings.rules.is_some(), "runtime_config_path"),
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
         (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),
-        (kafka.sources.len() > 1, "kafka_topics: more than one consumed topic"),
-        (!one_cluster, "kafka_retry_topic on another cluster than kafka_deadletter_topic"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => bail!("{what} is not supported yet"),
         None => Ok(()),
-    }
-}
-
-/// `None` where nothing is consumed for now.
-fn source_options(settings: &Settings) -> Option<KafkaSourceOptions> {
-    let source = settings.kafka.sources.first()?;
-    let mut options = KafkaSourceOptions::new(cluster(&source.cluster), &source.group, &source.topic);
-    options.session_timeout = source.session_timeout;
-    options.static_member.clone_from(&source.group_instance_id);
-    options.prefetch_bytes = source.prefetch_bytes.get();
-    options.protocol = protocol(source.assignment_strategy);
-    Some(options)
-}
-
-fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
-    match strategy.partition_assignment_strategy() {
-        Some(assignors) => GroupProtocol::Classic(assignors.to_owned()),
-        None => GroupProtocol::Consumer,
-    }
-}
-
-fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
-    let outbox = &settings.kafka.outbox;
-    let mut options =
-        KafkaOutboxOptions::new(cluster(&outbox.dead_letter.cluster), &outbox.retry.topic, &outbox.dead_letter.topic);
-    options.delivery_limit = outbox.delivery_timeout;
-    options.properties.insert("message.max.bytes".to_owned(), outbox.max_message_bytes.to_string());
-    options
-}
-
-fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
-    let text = |path: &std::path::PathBuf| path.display().to_string();
-    let sasl = cluster.sasl.as_ref();
-    ClusterOptions {
-        address: cluster.address.clone(),
-        security_protocol: Some(cluster.security_protocol.as_str().to_owned()),
-        sasl_mechanism: sasl.map(|sasl| sasl.mechanism.as_str().to_owned()),
-        sasl_username: sasl.map(|sasl| sasl.username.clone()),
-        sasl_password: sasl.map(|sasl| sasl.password.clone()),
-        ssl_ca_location: cluster.ssl_ca_location.as_ref().map(text),
-        ssl_certificate_location: cluster.ssl_client.as_ref().map(|client| text(&client.certificate_location)),
-        ssl_key_location: cluster.ssl_client.as_ref().map(|client| text(&client.key_location)),
     }
 }
 

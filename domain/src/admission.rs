@@ -57,6 +57,22 @@ impl Full {
     }
 }
 
+impl Limits {
+    /// The part of one of several: at least one of each.
+    #[must_use]
+    pub fn part(self, of: usize) -> Self {
+        let part = |limit: usize| (limit / of.max(1)).max(1);
+        let Self { pending, delayed, processing, outgoing, unserved } = self;
+        Self {
+            pending: part(pending),
+            delayed: part(delayed),
+            processing: part(processing),
+            outgoing: part(outgoing),
+            unserved: part(unserved),
+        }
+    }
+}
+
 /// How many records may be read now, or which limit is reached. What a record will be is not known before it is read, so
 /// delayed ones may exceed their limit by as much as fits under the others.
 pub fn room(depths: Depths, limits: Limits) -> Result<usize, Full> {

@@ -56,7 +56,7 @@ proptest! {
         pending in 0..6_usize, delayed in 0..6_usize, processing in 0..6_usize, retry in 0..4_usize, failed in 0..4_usize,
     ) {
         let depths = Depths { pending, delayed, processing, retry, forward: 0, failed, parked: 100, done: 100 };
-        let limits = Limits { pending: 3, delayed: 3, processing: 3, outgoing: 3 };
+        let limits = Limits { pending: 3, delayed: 3, processing: 3, outgoing: 3, unserved: 0 };
         let full = pending >= 3 || delayed >= 3 || processing >= 3 || retry + failed >= 3;
         match room(depths, limits) {
             Ok(left) => prop_assert!(!full && left == 3 - pending),
@@ -67,7 +67,7 @@ proptest! {
 
 #[test]
 fn the_limit_that_is_reached_is_named() {
-    let limits = Limits { pending: 1, delayed: 1, processing: 1, outgoing: 1 };
+    let limits = Limits { pending: 1, delayed: 1, processing: 1, outgoing: 1, unserved: 0 };
     let none = Depths::default();
     assert_eq!(room(none, limits), Ok(1));
     assert_eq!(room(Depths { pending: 1, ..none }, limits), Err(Full::Pending));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, ID_MAX_BYTES, OnFailure, RetryWish, Route},
+    activation::{Activation, ActivationId, ID_MAX_BYTES, OnFailure, PartitionId, RetryWish, Route, TopicId},
     ports::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
@@ -52,12 +52,16 @@ fn minimal() -> TaskActivation {
     TaskActivation { id: "i".into(), ..Default::default() }
 }
 
+fn partition() -> PartitionId {
+    PartitionId { topic: "t".into(), topic_id: TopicId([7; 16]), group: "g".into(), partition: 0 }
+}
+
 fn record(payload: impl Into<Bytes>) -> Record {
     Record { payload: payload.into(), timestamp: Some(KAFKA_TIME), ..Record::default() }
 }
 
 fn decode(payload: impl Into<Bytes>) -> Result<Activation, Undecodable> {
-    Codec::default().decode(&record(payload), NOW)
+    Codec::default().decode(&record(payload), &partition(), NOW)
 }
 
 fn decoded(activation: &TaskActivation) -> Activation {
@@ -112,14 +116,14 @@ fn received_at_is_the_activations_word_then_kafkas_then_now() {
     assert_eq!(at(1, -1), KAFKA_TIME);
     assert_eq!(at(1, 1_000_000_000), KAFKA_TIME);
     let neither = Record { timestamp: None, ..record(minimal().encode_to_vec()) };
-    assert_eq!(Codec::default().decode(&neither, NOW).unwrap().received_at, NOW);
+    assert_eq!(Codec::default().decode(&neither, &partition(), NOW).unwrap().received_at, NOW);
 }
 
 #[test]
 fn a_record_with_our_header_is_marked() {
     let headers = vec![("other".to_owned(), Bytes::new()), (MARK_HEADER.to_owned(), Bytes::from_static(b"retry"))];
     let marked = Record { headers, ..record(minimal().encode_to_vec()) };
-    assert!(Codec::default().decode(&marked, NOW).unwrap().marked);
+    assert!(Codec::default().decode(&marked, &partition(), NOW).unwrap().marked);
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn a_delay_from_the_far_future_ends_within_the_longest_delay() {
 fn the_longest_delay_is_a_setting_and_a_delay_of_zero_is_none() {
     let delayed = |delay| TaskActivation { received_at: activation().received_at, delay, ..minimal() }.encode_to_vec();
     let codec = Codec::new(Duration::from_secs(5));
-    let until = |delay| codec.decode(&record(delayed(delay)), NOW).unwrap().terms.delayed_until;
+    let until = |delay| codec.decode(&record(delayed(delay)), &partition(), NOW).unwrap().terms.delayed_until;
     assert_eq!(until(Some(100)), Some(RECEIVED_AT.saturating_add(Duration::from_secs(5))));
     assert_eq!(until(Some(0)), None);
     assert_eq!(until(None), None);

@@ -14,7 +14,10 @@ use taskbroker_domain::ports::{clock::Clock, outbox::Outbox};
 use taskbroker_kafka::{KafkaOutbox, embedded::EmbeddedKafka};
 use taskbroker_telemetry::Metrics;
 
-use super::{Daemon, outbox_options, source_options};
+use super::{
+    Daemon,
+    kafka::{outbox_options, source_options},
+};
 use crate::settings::{self, Settings, Sources};
 
 /// The topic that tasks are produced to.
@@ -60,11 +63,11 @@ impl Playground {
         let kafka = EmbeddedKafka::start(&[(TOPIC, PARTITIONS), (DEAD_LETTER_TOPIC, 1)])?;
         let kafka_address = kafka.address().to_owned();
         let settings = settings(wishes, &kafka_address)?;
-        let mut source = source_options(&settings);
-        if let Some(source) = &mut source {
+        let mut sources = source_options(&settings);
+        for source in &mut sources {
             source.properties.insert("fetch.wait.max.ms".to_owned(), FETCH_WAIT_MS.to_string());
         }
-        let daemon = Daemon::start_with(&settings, source, clock, metrics).await?;
+        let daemon = Daemon::start_with(&settings, sources, clock, metrics).await?;
         // The daemon's retry topic is the topic it consumes: what publishes retries can produce tasks as well.
         let producer = Arc::new(KafkaOutbox::new(outbox_options(&settings))?);
         Ok(Self { daemon, kafka_address, kafka, producer })

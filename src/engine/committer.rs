@@ -72,7 +72,7 @@ async fn commit(
     }
     shared.durable.confirm(shared.lock().confirmed());
     shared.outgoing.notify_one();
-    shared.drive_source();
+    shared.drive_sources();
     Ok(())
 }
 

@@ -10,14 +10,17 @@ use taskbroker_domain::{
         source::{ActivationSource, Assigned, AssignmentId, Barrier, Record, SourceEvent},
     },
     positions::{Because, Reading},
-    rules::Fate,
-    time::Now,
+    rules::{Fate, Rules},
+    time::{Now, Timestamp},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::shared::Shared;
+use super::{
+    rules::InForce,
+    shared::{FeedState, Shared},
+};
 
 /// How long to wait before looking for room again, when there is none.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
@@ -25,16 +28,18 @@ const ROOM_WAIT: Duration = Duration::from_millis(20);
 const STEP_MAX: usize = 64;
 
 /// Reads until it is stopped.
-pub(super) async fn run(shared: Arc<Shared>, source: Arc<dyn ActivationSource>, stop: CancellationToken) {
+pub(super) async fn run(shared: Arc<Shared>, feed: Arc<FeedState>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let room = room(&shared);
+        let room = room(&shared, &feed);
+        // In this order: room that is gone must not be used.
         let event = tokio::select! {
-            event = source.receive(room) => event,
-            () = tokio::time::sleep(ROOM_WAIT), if room == 0 => continue,
-            () = shared.less_room.notified() => continue,
+            biased;
             () = stop.cancelled() => return,
+            () = feed.room_changed.notified() => continue,
+            event = feed.source.receive(room) => event,
+            () = tokio::time::sleep(ROOM_WAIT), if room == 0 => continue,
         };
-        handle(&shared, event).await;
+        handle(&shared, &feed, event).await;
     }
 }
 
@@ -50,45 +55,49 @@ pub(super) async fn last_answers(shared: &Shared, source: &dyn ActivationSource)
     any
 }
 
-fn room(shared: &Shared) -> usize {
-    match shared.room() {
+fn room(shared: &Shared, feed: &FeedState) -> usize {
+    match shared.room(feed) {
         Ok(room) => {
-            shared.meters.room();
+            feed.meters.intake.goes_on();
             room
         }
         Err(full) => {
-            shared.meters.full(full);
+            feed.meters.intake.is_held_by(full);
             0
         }
     }
 }
 
-async fn handle(shared: &Shared, event: SourceEvent) {
+async fn handle(shared: &Shared, feed: &FeedState, event: SourceEvent) {
     match event {
-        SourceEvent::Records { partition, assignment, records } => take_in(shared, &partition, assignment, records),
-        SourceEvent::Assigned { partitions } => partitions.iter().for_each(|assigned| assign(shared, assigned)),
-        SourceEvent::OutOfRange(assigned) => assign(shared, &assigned),
-        SourceEvent::Revoking { partitions, barrier } => revoke(shared, &partitions, barrier).await,
-        SourceEvent::Lost { partitions } => lose(shared, &partitions),
+        SourceEvent::Records { partition, assignment, records } => {
+            take_in(shared, feed, &partition, assignment, records);
+            shared.room_shrank();
+        }
+        SourceEvent::Assigned { partitions } => partitions.iter().for_each(|assigned| assign(shared, feed, assigned)),
+        SourceEvent::OutOfRange(assigned) => assign(shared, feed, &assigned),
+        SourceEvent::Revoking { partitions, barrier } => revoke(shared, feed, &partitions, barrier).await,
+        SourceEvent::Lost { partitions } => lose(shared, feed, &partitions),
         SourceEvent::End { partition, assignment, offset } => {
             shared.step(|ledger, now| ledger.end(&partition, assignment, offset, now));
         }
         SourceEvent::Committed { partition, assignment, offset } => {
             shared.step(|ledger, now| ledger.committed(&partition, assignment, offset, now));
-            shared.drive_source();
+            shared.drive_sources();
         }
         SourceEvent::CommitFailed { partition, assignment } => {
-            shared.meters.group_commits_failed.increment(1);
+            feed.meters.group_commits_failed.increment(1);
             shared.step(|ledger, now| ledger.commit_failed(&partition, assignment, now));
         }
-        SourceEvent::Connection { up } => connection(shared, up),
+        SourceEvent::Connection { up } => connection(feed, up),
     }
 }
 
-fn take_in(shared: &Shared, partition: &PartitionId, assignment: AssignmentId, records: Vec<Record>) {
+fn take_in(shared: &Shared, feed: &FeedState, partition: &PartitionId, assignment: AssignmentId, records: Vec<Record>) {
     let now = shared.clock.now().wall;
-    let decoded = records.into_iter().map(|record| (shared.codec.decode(&record, now), record));
-    let decoded: Vec<(Result<Activation, Undecodable>, Record)> = decoded.collect();
+    let rules = shared.rules.get();
+    let decoded = records.into_iter().map(|record| (decode(feed, partition, &rules, &record, now), record));
+    let decoded: Vec<(Decoded, Record)> = decoded.collect();
     let mut decoded = decoded.into_iter().peekable();
     while decoded.peek().is_some() {
         let step = decoded.by_ref().take(STEP_MAX);
@@ -96,7 +105,7 @@ fn take_in(shared: &Shared, partition: &PartitionId, assignment: AssignmentId, r
             let Some(slot) = ledger.reading(partition, assignment) else { return true };
             for (activation, record) in step {
                 let origin = Origin { slot, offset: record.offset };
-                admit(shared, ledger, origin, activation, record, now);
+                admit(feed, ledger, origin, activation, record, now);
             }
             false
         });
@@ -106,48 +115,51 @@ fn take_in(shared: &Shared, partition: &PartitionId, assignment: AssignmentId, r
     }
 }
 
-fn admit(
-    shared: &Shared,
-    ledger: &mut Ledger,
-    origin: Origin,
-    activation: Result<Activation, Undecodable>,
-    record: Record,
-    now: Now,
-) {
-    shared.meters.read.increment(1);
+/// An activation and what the rules say of it; or why it is none.
+type Decoded = Result<(Activation, Fate), Undecodable>;
+
+fn decode(feed: &FeedState, partition: &PartitionId, rules: &Rules, record: &Record, now: Timestamp) -> Decoded {
+    let activation = feed.codec.decode(record, partition, now)?;
+    let fate = InForce::fate(rules, feed.codec.as_ref(), &activation);
+    Ok((activation, fate))
+}
+
+fn admit(feed: &FeedState, ledger: &mut Ledger, origin: Origin, activation: Decoded, record: Record, now: Now) {
+    let (meters, topic) = (&feed.meters, &feed.topic);
+    meters.read.increment(1);
     if ledger.read(origin, record.leader_epoch, now) == Reading::Known {
-        return shared.meters.known.increment(1);
+        return meters.known.increment(1);
     }
     match activation {
-        Ok(activation) => match ledger.admit(origin, activation, Fate::Keep, now) {
+        Ok((activation, fate)) => match ledger.admit(origin, activation, fate, now) {
             Admitted::New => {}
-            Admitted::Duplicate => shared.meters.duplicates.increment(1),
-            Admitted::SettledEarly => shared.meters.settled_early.increment(1),
-            Admitted::Expired => shared.meters.expired_on_arrival.increment(1),
-            Admitted::Dropped => shared.meters.dropped_on_arrival.increment(1),
-            Admitted::Forwarding => shared.meters.forwarded_on_arrival.increment(1),
+            Admitted::Duplicate => meters.duplicates.increment(1),
+            Admitted::SettledEarly => meters.settled_early.increment(1),
+            Admitted::Expired => meters.expired_on_arrival.increment(1),
+            Admitted::Dropped => meters.dropped_on_arrival.increment(1),
+            Admitted::Forwarding => meters.forwarded_on_arrival.increment(1),
         },
         Err(undecodable) => {
-            shared.meters.undecodable.increment(1);
-            warn!(offset = origin.offset, reason = %undecodable, "undecodable message goes to the dead-letter topic");
+            meters.undecodable.increment(1);
+            warn!(%topic, offset = origin.offset, reason = %undecodable, "undecodable message goes to the dead-letter topic");
             ledger.admit_undecodable(origin, record.payload, &undecodable.reason, now);
         }
     }
 }
 
-fn assign(shared: &Shared, assigned: &Assigned) {
+fn assign(shared: &Shared, feed: &FeedState, assigned: &Assigned) {
     let decision = shared.step(|ledger, now| ledger.assign(assigned, now));
     match decision {
         Err(no_start) => {
-            shared.meters.not_started.increment(1);
+            feed.meters.not_started.increment(1);
             error!(partition = %assigned.partition, reason = %no_start, "partition is not read");
         }
         Ok(decision) => {
             let (partition, plan) = (&decision.partition, decision.plan);
-            shared.meters.assigned.increment(1);
+            feed.meters.assigned.increment(1);
             info!(%partition, at = plan.at, because = reason(plan.because), "partition assigned");
             if plan.lost > 0 {
-                shared.meters.lost_to_retention.increment(plan.lost);
+                feed.meters.lost_to_retention.increment(plan.lost);
                 error!(%partition, offsets = plan.lost, "retention removed records before they were read: they are lost");
             }
             if plan.cut {
@@ -166,29 +178,30 @@ fn reason(because: Because) -> &'static str {
     }
 }
 
-async fn revoke(shared: &Shared, partitions: &[Arc<PartitionId>], barrier: Barrier) {
+async fn revoke(shared: &Shared, feed: &FeedState, partitions: &[Arc<PartitionId>], barrier: Barrier) {
     let ticket = shared.step(|ledger, now| ledger.revoke(partitions, now));
     let written = timeout(shared.options.revocation_wait, shared.durable.wait(ticket)).await;
     if !matches!(written, Ok(Ok(()))) {
-        warn!("not everything of the revoked partitions could be written in time; the rest is left to the next owner");
+        warn!(topic = %feed.topic, "not everything of the revoked partitions could be written in time; the rest is left to the next owner");
     }
     let positions = shared.lock().final_positions(partitions);
     barrier.release(positions);
     let withdrawn = shared.step(|ledger, now| ledger.let_go(partitions, now));
-    shared.meters.revoked.increment(partitions.len() as u64);
-    info!(partitions = partitions.len(), withdrawn, "partitions revoked");
+    feed.meters.revoked.increment(partitions.len() as u64);
+    info!(topic = %feed.topic, partitions = partitions.len(), withdrawn, "partitions revoked");
 }
 
-fn lose(shared: &Shared, partitions: &[Arc<PartitionId>]) {
+fn lose(shared: &Shared, feed: &FeedState, partitions: &[Arc<PartitionId>]) {
     let withdrawn = shared.step(|ledger, now| ledger.lose(partitions, now));
-    shared.meters.lost.increment(partitions.len() as u64);
-    warn!(partitions = partitions.len(), withdrawn, "partitions lost; what had no row is left to the next owner");
+    feed.meters.lost.increment(partitions.len() as u64);
+    warn!(topic = %feed.topic, partitions = partitions.len(), withdrawn, "partitions lost; what had no row is left to the next owner");
 }
 
-fn connection(shared: &Shared, up: bool) {
-    shared.meters.connection(up);
+fn connection(feed: &FeedState, up: bool) {
+    feed.meters.connection(up);
+    let topic = &feed.topic;
     match up {
-        true => info!("Kafka answers"),
-        false => warn!("Kafka does not answer; what is here is served meanwhile"),
+        true => info!(%topic, "Kafka answers"),
+        false => warn!(%topic, "Kafka does not answer; what is here is served meanwhile"),
     }
 }

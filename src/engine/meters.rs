@@ -1,19 +1,17 @@
 //! Metrics of the engine. Handles are made once; nothing here looks a name up on the hot path.
 
 mod gauges;
+mod intake;
 mod namespaces;
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use taskbroker_domain::{
-    admission::Full,
+    ledger::Stats,
     ports::{
         outbox::Destination,
         service::{Reported, Verdict},
@@ -23,31 +21,17 @@ use taskbroker_domain::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use self::gauges::Gauges;
-use super::shared::Shared;
+use self::{gauges::Gauges, intake::Intake};
+use super::{demand::Announcer, shared::Shared};
 
 /// How often gauges are set.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Meters {
-    pub(super) read: Counter,
-    pub(super) known: Counter,
-    pub(super) duplicates: Counter,
-    pub(super) settled_early: Counter,
-    pub(super) expired_on_arrival: Counter,
-    pub(super) dropped_on_arrival: Counter,
-    pub(super) forwarded_on_arrival: Counter,
-    pub(super) undecodable: Counter,
     claimed: Counter,
     pub(super) put_back: Counter,
     pub(super) timers: Counter,
     pub(super) commit_retries: Counter,
-    pub(super) assigned: Counter,
-    pub(super) revoked: Counter,
-    pub(super) lost: Counter,
-    pub(super) not_started: Counter,
-    pub(super) lost_to_retention: Counter,
-    pub(super) group_commits_failed: Counter,
     pub(super) publish_refused: Counter,
     pub(super) publish_retries: Counter,
     published_retry: Counter,
@@ -57,45 +41,19 @@ pub(super) struct Meters {
     waited_seconds: Histogram,
     commit_seconds: Histogram,
     commit_rows: Histogram,
-    kafka_up: Gauge,
-    intake_paused: [Gauge; 7],
-    intake_pauses: [Counter; LIMITS.len()],
-    /// Which limit pauses intake, by its place; [`UNKNOWN`] at first, [`NONE`] while none does.
-    pausing: AtomicUsize,
     gauges: Mutex<Gauges>,
 }
 
-const NONE: usize = usize::MAX;
-const UNKNOWN: usize = usize::MAX - 1;
-
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
-const LIMITS: [Full; 7] =
-    [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store, Full::Memory, Full::Journal];
 
 impl Meters {
     pub(super) fn new() -> Self {
-        let records = |kind: &'static str| counter!("taskbroker_records_total", "kind" => kind);
-        let partitions = |event: &'static str| counter!("taskbroker_partitions_total", "event" => event);
         Self {
-            read: records("read"),
-            known: records("known"),
-            duplicates: records("duplicate"),
-            settled_early: records("settled_early"),
-            expired_on_arrival: records("expired"),
-            dropped_on_arrival: records("dropped"),
-            forwarded_on_arrival: records("forwarded"),
-            undecodable: records("undecodable"),
             claimed: counter!("taskbroker_claims_total"),
             put_back: counter!("taskbroker_claims_put_back_total"),
             timers: counter!("taskbroker_timers_total"),
             commit_retries: counter!("taskbroker_commit_retries_total"),
-            assigned: partitions("assigned"),
-            revoked: partitions("revoked"),
-            lost: partitions("lost"),
-            not_started: partitions("not_started"),
-            lost_to_retention: counter!("taskbroker_lost_to_retention_total"),
-            group_commits_failed: counter!("taskbroker_group_commits_failed_total"),
             publish_refused: counter!("taskbroker_publish_refused_total"),
             publish_retries: counter!("taskbroker_publish_retries_total"),
             published_retry: counter!("taskbroker_published_total", "kind" => "retry"),
@@ -107,10 +65,6 @@ impl Meters {
             waited_seconds: histogram!("taskbroker_wait_seconds"),
             commit_seconds: histogram!("taskbroker_commit_seconds"),
             commit_rows: histogram!("taskbroker_commit_rows"),
-            kafka_up: gauge!("taskbroker_kafka_up"),
-            intake_paused: LIMITS.map(|limit| gauge!("taskbroker_intake_paused", "reason" => limit.as_str())),
-            intake_pauses: LIMITS.map(|limit| counter!("taskbroker_intake_pauses_total", "reason" => limit.as_str())),
-            pausing: AtomicUsize::new(UNKNOWN),
             gauges: Mutex::default(),
         }
     }
@@ -150,37 +104,67 @@ impl Meters {
             counter.increment(1);
         }
     }
+}
+
+/// What is counted of one topic.
+pub(super) struct FeedMeters {
+    pub(super) read: Counter,
+    pub(super) known: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) settled_early: Counter,
+    pub(super) expired_on_arrival: Counter,
+    pub(super) dropped_on_arrival: Counter,
+    pub(super) forwarded_on_arrival: Counter,
+    pub(super) undecodable: Counter,
+    pub(super) assigned: Counter,
+    pub(super) revoked: Counter,
+    pub(super) lost: Counter,
+    pub(super) not_started: Counter,
+    pub(super) lost_to_retention: Counter,
+    pub(super) group_commits_failed: Counter,
+    pub(super) intake: Intake,
+    kafka_up: Gauge,
+}
+
+impl FeedMeters {
+    pub(super) fn new(topic: &str) -> Self {
+        let topic = || topic.to_owned();
+        let records = |kind: &'static str| counter!("taskbroker_records_total", "topic" => topic(), "kind" => kind);
+        let partitions =
+            |event: &'static str| counter!("taskbroker_partitions_total", "topic" => topic(), "event" => event);
+        Self {
+            read: records("read"),
+            known: records("known"),
+            duplicates: records("duplicate"),
+            settled_early: records("settled_early"),
+            expired_on_arrival: records("expired"),
+            dropped_on_arrival: records("dropped"),
+            forwarded_on_arrival: records("forwarded"),
+            undecodable: records("undecodable"),
+            assigned: partitions("assigned"),
+            revoked: partitions("revoked"),
+            lost: partitions("lost"),
+            not_started: partitions("not_started"),
+            lost_to_retention: counter!("taskbroker_lost_to_retention_total", "topic" => topic()),
+            group_commits_failed: counter!("taskbroker_group_commits_failed_total", "topic" => topic()),
+            intake: Intake::new(&topic()),
+            kafka_up: gauge!("taskbroker_kafka_up", "topic" => topic()),
+        }
+    }
 
     pub(super) fn connection(&self, up: bool) {
         self.kafka_up.set(if up { 1.0 } else { 0.0 });
-    }
-
-    /// Intake has room.
-    pub(super) fn room(&self) {
-        if self.pausing.swap(NONE, Ordering::Relaxed) != NONE {
-            self.intake_paused.iter().for_each(|gauge| gauge.set(0.0));
-        }
-    }
-
-    /// Intake is paused by a limit.
-    pub(super) fn full(&self, full: Full) {
-        let Some(place) = LIMITS.iter().position(|limit| *limit == full) else { return };
-        if self.pausing.swap(place, Ordering::Relaxed) == place {
-            return;
-        }
-        for (index, (gauge, pauses)) in self.intake_paused.iter().zip(&self.intake_pauses).enumerate() {
-            gauge.set(if index == place { 1.0 } else { 0.0 });
-            pauses.increment(u64::from(index == place));
-        }
     }
 }
 
 /// Sets gauges and checks conservation until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut announcer = Announcer::default();
     loop {
-        let imbalance = refresh(&shared);
-        if imbalance != 0 {
-            error!(imbalance, "conservation is violated: activations were lost or made up");
+        let stats = refresh(&shared);
+        announcer.show(&stats.unserved, shared.clock.now().steady);
+        if stats.imbalance != 0 {
+            error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
         }
         match shared.store.usage().await {
             Ok(usage) => {
@@ -197,11 +181,11 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// Sets the gauges of the ledger. Returns its imbalance.
-pub(super) fn refresh(shared: &Shared) -> i64 {
+/// Sets the gauges of the ledger. Returns what they were set by.
+pub(super) fn refresh(shared: &Shared) -> Stats {
     // The picture is taken under the lock of who shows it: an older one must not follow a newer one.
     let mut gauges = shared.meters.gauges.lock().unwrap_or_else(PoisonError::into_inner);
     let stats = shared.stats();
     gauges.show(&stats, shared.clock.now().wall);
-    stats.imbalance
+    stats
 }

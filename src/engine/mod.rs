@@ -1,7 +1,7 @@
 //! The run loops over the ports. Names no adapter and no clock: the composition root plugs those in, a simulation can too.
 //!
 //! ```text
-//!  source ──▶ ingest ──┐                ┌──▶ committer ──▶ store
+//!  feeds ───▶ ingest ──┐                ┌──▶ committer ──▶ store
 //!  workers ─▶ service ─┼──▶ Ledger ─────┼──▶ publisher ──▶ outbox
 //!  clock ───▶ timekeeper                └──▶ payloads  ◀── store
 //! ```
@@ -9,14 +9,17 @@
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
 mod committer;
+mod demand;
 mod durable;
 mod health;
 mod ingest;
 mod meters;
 mod payloads;
 mod publisher;
+mod rules;
 mod service;
 mod shared;
+mod shares;
 mod timekeeper;
 
 use std::{sync::Arc, time::Duration};
@@ -30,10 +33,12 @@ use taskbroker_domain::{
         codec::ActivationCodec,
         outbox::Outbox,
         service::TaskService,
-        source::ActivationSource,
+        source::{ActivationSource, GroupCommit},
         store::{ActivationStore, StoreError},
     },
+    rules::Rules,
 };
+use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
@@ -44,14 +49,24 @@ use self::shared::Shared;
 pub struct Ports {
     /// The journal.
     pub store: Arc<dyn ActivationStore>,
-    /// Where activations come from; none where Kafka is not used.
-    pub source: Option<Arc<dyn ActivationSource>>,
+    /// Where activations come from, each topic by itself; none where Kafka is not used.
+    pub feeds: Vec<Feed>,
     /// Where retries and dead letters go.
     pub outbox: Arc<dyn Outbox>,
-    /// Reads and writes activations.
+    /// Composes retries.
     pub codec: Arc<dyn ActivationCodec>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// A topic that is consumed. No two of a broker have the same topic.
+pub struct Feed {
+    /// The topic's name, as its partitions carry it.
+    pub topic: Arc<str>,
+    /// Reads it.
+    pub source: Arc<dyn ActivationSource>,
+    /// What its records are.
+    pub codec: Arc<dyn ActivationCodec>,
 }
 
 /// What the operator chose for the loops.
@@ -59,6 +74,8 @@ pub struct Ports {
 pub struct Options {
     /// What the ledger decides by.
     pub policy: Policy,
+    /// The rules in force at start.
+    pub rules: Rules,
     /// The header that marks a retry of ours.
     pub mark_header: &'static str,
     /// Intake pauses while the store holds more than this many bytes.
@@ -79,6 +96,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            rules: Rules::default(),
             mark_header: "taskbroker-origin",
             store_bytes_max: None,
             batch_max: 1024,
@@ -93,7 +111,6 @@ impl Default for Options {
 /// A running broker.
 pub struct Broker {
     shared: Arc<Shared>,
-    source: Option<Arc<dyn ActivationSource>>,
     loops: TaskTracker,
     /// Stops what brings work in and hands it out.
     intake: CancellationToken,
@@ -109,11 +126,9 @@ impl Broker {
     /// Loads what the store holds and starts all loops.
     pub async fn start(ports: Ports, options: Options) -> Result<Self, StoreError> {
         let ledger = load(&ports, &options).await?;
-        let source = ports.source.clone();
         let shared = Arc::new(Shared::new(ports, options, ledger));
         let broker = Self {
             shared,
-            source,
             loops: TaskTracker::new(),
             intake: CancellationToken::new(),
             journal: CancellationToken::new(),
@@ -142,10 +157,11 @@ impl Broker {
         });
         self.supervise("timekeeper", &self.journal, timekeeper::run(shared.clone(), self.journal.clone()));
         self.supervise("payloads", intake, payloads::run(shared.clone(), intake.clone()));
+        self.supervise("rules", intake, rules::run(shared.clone(), intake.clone()));
         self.supervise("publisher", intake, publisher::run(shared.clone(), intake.clone()));
         self.supervise("meters", &self.journal, meters::run(shared.clone(), self.journal.clone()));
-        if let Some(source) = &self.source {
-            self.supervise("ingest", intake, ingest::run(shared.clone(), source.clone(), intake.clone()));
+        for feed in &shared.feeds {
+            self.supervise("ingest", intake, ingest::run(shared.clone(), feed.clone(), intake.clone()));
         }
     }
 
@@ -190,6 +206,17 @@ impl Broker {
         }
     }
 
+    /// Puts rules in force, for what comes in and for what is here.
+    pub fn set_rules(&self, rules: Rules) {
+        self.shared.rules.set(rules);
+    }
+
+    /// A way to put rules in force after the broker itself has been moved elsewhere.
+    pub fn rules_setter(&self) -> impl Fn(Rules) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |rules| shared.rules.set(rules)
+    }
+
     /// A picture of the ledger.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -228,17 +255,29 @@ impl Broker {
             true => false,
             false => committer::close(&self.shared).await,
         };
-        if let Some(source) = &self.source {
-            let positions = if closed { self.shared.lock().all_final_positions() } else { Vec::new() };
-            source.close(positions).await;
-            // At-most-once tasks in the store may be handed out after the next start if the group has acknowledged this.
-            if closed && ingest::last_answers(&self.shared, source.as_ref()).await {
-                committer::close(&self.shared).await;
-            }
+        // At-most-once tasks in the store may be handed out after the next start if the group has acknowledged this.
+        if close_feeds(&self.shared, closed).await && closed {
+            committer::close(&self.shared).await;
         }
         self.shared.store.close().await;
         info!(in_flight = self.shared.lock().stats().in_flight, "closed");
     }
+}
+
+/// Leaves all groups, each beside the others. Returns whether any had something left to say.
+async fn close_feeds(shared: &Arc<Shared>, closed: bool) -> bool {
+    let positions = if closed { shared.lock().all_final_positions() } else { Vec::new() };
+    let mut closing = JoinSet::new();
+    for feed in shared.feeds.iter().cloned() {
+        let of_topic = |position: &&GroupCommit| position.partition.topic == feed.topic;
+        let positions: Vec<GroupCommit> = positions.iter().filter(of_topic).cloned().collect();
+        let shared = Arc::clone(shared);
+        closing.spawn(async move {
+            feed.source.close(positions).await;
+            ingest::last_answers(&shared, feed.source.as_ref()).await
+        });
+    }
+    closing.join_all().await.contains(&true)
 }
 
 async fn load(ports: &Ports, options: &Options) -> Result<Ledger, StoreError> {

@@ -117,11 +117,12 @@ async fn publish(shared: &Shared, outgoing: Outgoing, stop: &CancellationToken) 
                 shared.meters.publish_refused.increment(1);
                 return shared.step(|ledger, now| ledger.publish_refused(handle, &reason, now));
             }
-            Err(PublishError::Unavailable(reason)) => {
-                debug!(id = %outgoing.id, reason, "not published yet");
+            Err(error @ (PublishError::NotSent(_) | PublishError::Unavailable(_))) => {
+                let sent = matches!(error, PublishError::Unavailable(_));
+                debug!(id = %outgoing.id, %error, "not published yet");
                 warn!(destination = ?message.destination, "a message was not published; it is sent again");
                 shared.meters.publish_retries.increment(1);
-                if !shared.step(|ledger, now| ledger.publish_failed(handle, true, now)) || stop.is_cancelled() {
+                if !shared.step(|ledger, now| ledger.publish_failed(handle, sent, now)) || stop.is_cancelled() {
                     return;
                 }
             }

@@ -15,19 +15,27 @@ use taskbroker_domain::{
         clock::Clock,
         codec::ActivationCodec,
         outbox::Outbox,
-        source::ActivationSource,
+        source::{ActivationSource, GroupCommit},
         store::{ActivationStore, Usage},
     },
     time::Now,
 };
 use tokio::sync::Notify;
 
-use super::{Options, Ports, durable::Durable, health::Pulse, meters::Meters};
+use super::{
+    Feed, Options, Ports,
+    durable::Durable,
+    health::Pulse,
+    meters::{FeedMeters, Meters},
+    rules::InForce,
+    shares::{Share, Shares},
+};
 
 pub(super) struct Shared {
     ledger: Mutex<Ledger>,
     pub(super) store: Arc<dyn ActivationStore>,
-    pub(super) source: Option<Arc<dyn ActivationSource>>,
+    pub(super) feeds: Vec<Arc<FeedState>>,
+    pub(super) shares: Shares,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) codec: Arc<dyn ActivationCodec>,
     pub(super) clock: Arc<dyn Clock>,
@@ -40,8 +48,39 @@ pub(super) struct Shared {
     pub(super) outgoing: Notify,
     pub(super) pulse: Pulse,
     pub(super) meters: Meters,
-    pub(super) less_room: Notify,
+    pub(super) rules: InForce,
     store_is_full: AtomicBool,
+}
+
+/// A feed, and what its loop goes by.
+pub(super) struct FeedState {
+    pub(super) index: usize,
+    pub(super) topic: Arc<str>,
+    pub(super) source: Arc<dyn ActivationSource>,
+    pub(super) codec: Arc<dyn ActivationCodec>,
+    pub(super) room_changed: Notify,
+    paused: Mutex<Option<Full>>,
+    pub(super) meters: FeedMeters,
+}
+
+impl FeedState {
+    fn new(index: usize, feed: Feed) -> Arc<Self> {
+        let Feed { topic, source, codec } = feed;
+        let meters = FeedMeters::new(&topic);
+        let paused = Mutex::default();
+        Arc::new(Self { index, topic, source, codec, room_changed: Notify::new(), paused, meters })
+    }
+
+    /// Room as it is, but for a feed that paused: too little is none.
+    fn resume(&self, room: Result<usize, Full>, least: usize) -> Result<usize, Full> {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = match (room, *paused) {
+            (Ok(room), Some(full)) if room < least => Err(full),
+            (room, _) => room,
+        };
+        *paused = room.err();
+        room
+    }
 }
 
 /// A loop that sleeps until a moment, and is only woken if something is due before that. It listens from before it looks
@@ -77,15 +116,16 @@ impl Alarm {
 
 impl Shared {
     pub(super) fn new(ports: Ports, options: Options, ledger: Ledger) -> Self {
-        let Ports { store, source, outbox, codec, clock } = ports;
+        let Ports { store, feeds, outbox, codec, clock } = ports;
+        let feeds: Vec<_> = feeds.into_iter().enumerate().map(|(index, feed)| FeedState::new(index, feed)).collect();
         Self {
             ledger: Mutex::new(ledger),
             pulse: Pulse::new(clock.now().steady),
             store,
-            source,
             outbox,
             codec,
             clock,
+            rules: InForce::new(options.rules.clone()),
             options,
             durable: Durable::default(),
             committer: Alarm::default(),
@@ -94,7 +134,8 @@ impl Shared {
             payloads_read: Notify::new(),
             outgoing: Notify::new(),
             meters: Meters::new(),
-            less_room: Notify::new(),
+            shares: Shares::new(feeds.len()),
+            feeds,
             store_is_full: AtomicBool::new(false),
         }
     }
@@ -123,35 +164,80 @@ impl Shared {
         result
     }
 
-    /// Tells the source what the ledger wants it told.
-    pub(super) fn drive_source(&self) {
-        let Some(source) = &self.source else { return };
-        let actions = self.step(Ledger::source_actions);
-        let mut commits = Vec::new();
-        for action in actions {
+    /// Tells each source what the ledger wants it told.
+    pub(super) fn drive_sources(&self) {
+        if self.feeds.is_empty() {
+            return;
+        }
+        let mut commits: Vec<Vec<GroupCommit>> = vec![Vec::new(); self.feeds.len()];
+        for action in self.step(Ledger::source_actions) {
+            let topic = match &action {
+                SourceAction::Start(start) => &start.partition.topic,
+                SourceAction::Commit(commit) => &commit.partition.topic,
+            };
+            // Only what a feed told of is assigned, so there is one.
+            let Some(feed) = self.feeds.iter().find(|feed| feed.topic == *topic) else { continue };
             match action {
-                SourceAction::Start(start) => source.start(start),
-                SourceAction::Commit(commit) => commits.push(commit),
+                SourceAction::Start(start) => feed.source.start(start),
+                SourceAction::Commit(commit) => {
+                    if let Some(all) = commits.get_mut(feed.index) {
+                        all.push(commit);
+                    }
+                }
             }
         }
-        if !commits.is_empty() {
-            source.commit(commits);
+        for (feed, commits) in self.feeds.iter().zip(commits) {
+            if !commits.is_empty() {
+                feed.source.commit(commits);
+            }
         }
     }
 
-    /// How many records may be read now, or which limit is reached.
-    pub(super) fn room(&self) -> Result<usize, Full> {
+    /// How many records this feed may read now, or which limit is reached.
+    pub(super) fn room(&self, feed: &FeedState) -> Result<usize, Full> {
+        let room = self.room_of_all();
+        let Share { records, next } = self.shares.ask(feed.index, *room.as_ref().unwrap_or(&0));
+        next.into_iter().for_each(|next| self.look_again(next));
+        let room = match room {
+            Ok(_) => Ok(records),
+            Err(Full::Store) => Err(Full::Store),
+            Err(_) => self.lock().room_for(&feed.topic),
+        };
+        feed.resume(room, self.least_room()).map(|room| room.min(self.options.batch_max))
+    }
+
+    /// Reading that paused goes on only when there is room for so many: pausing and resuming cost a fetch each.
+    fn least_room(&self) -> usize {
+        const LEAST: usize = 256;
+        (self.options.policy.limits.pending / 16).min(LEAST) / self.feeds.len().max(1)
+    }
+
+    /// Feeds that may read more than there is room left for look again.
+    pub(super) fn room_shrank(&self) {
+        if self.feeds.len() > 1 {
+            let room = self.room_of_all().unwrap_or(0);
+            self.shares.overdrawn(room).into_iter().for_each(|feed| self.look_again(feed));
+        }
+    }
+
+    fn look_again(&self, feed: usize) {
+        if let Some(feed) = self.feeds.get(feed) {
+            feed.room_changed.notify_one();
+        }
+    }
+
+    fn room_of_all(&self) -> Result<usize, Full> {
         if self.store_is_full.load(Ordering::Relaxed) {
             return Err(Full::Store);
         }
-        self.lock().room().map(|room| room.min(self.options.batch_max))
+        self.lock().room()
     }
 
     /// The store was measured.
     pub(super) fn measured(&self, usage: Usage) {
         let full = self.options.store_bytes_max.is_some_and(|max| usage.used_bytes >= max);
         if self.store_is_full.swap(full, Ordering::Relaxed) != full {
-            self.less_room.notify_one();
+            self.feeds.iter().for_each(|feed| feed.room_changed.notify_one());
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         let due = shared.step(Ledger::tick);
         shared.pulse.ticked(shared.clock.now().steady);
         shared.meters.timers.increment(due as u64);
-        shared.drive_source();
+        shared.drive_sources();
         if wait.is_zero() {
             tokio::task::yield_now().await;
         }

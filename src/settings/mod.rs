@@ -17,6 +17,7 @@ mod rename;
 mod render;
 mod report;
 mod retired;
+mod rules;
 mod schema;
 mod screen;
 mod source;
@@ -32,6 +33,7 @@ pub use model::*;
 pub use reader::Effective;
 pub use render::render_effective;
 pub use report::{Origin, Problem, SettingsError, Warning, WarningKind};
+pub use rules::{RulesFile, read_rules};
 pub use source::Sources;
 pub(crate) use value::{DURATION_EXPECTED, parse_duration};
 

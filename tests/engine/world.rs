@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
-use taskbroker::engine::{Broker, Options, Ports};
+use taskbroker::engine::{Broker, Feed, Options, Ports};
 use taskbroker_domain::{
     activation::{ActivationId, PartitionId, RetryWish, TopicId},
     ports::{
@@ -26,6 +26,12 @@ pub(crate) struct SimulatedClock(Instant);
 
 /// 2026-01-01T00:00:00Z.
 pub(crate) const START_MS: i64 = 1_767_225_600_000;
+
+impl SimulatedClock {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+}
 
 impl Clock for SimulatedClock {
     fn now(&self) -> Now {
@@ -74,7 +80,7 @@ impl World {
 
     pub(crate) async fn unassigned(options: Options) -> Self {
         let (log, store, outbox) = (MemoryLog::new(), MemoryStore::new(Uuid::from_u128(1)), MemoryOutbox::default());
-        let clock = Arc::new(SimulatedClock(Instant::now()));
+        let clock = Arc::new(SimulatedClock::new());
         Self::start(log, store, outbox, options, clock).await
     }
 
@@ -86,11 +92,13 @@ impl World {
         clock: Arc<SimulatedClock>,
     ) -> Self {
         let source = log.member();
+        let codec = Arc::new(Codec::default());
+        let feed = Feed { topic: "taskworker".into(), source: Arc::new(source.clone()), codec: codec.clone() };
         let ports = Ports {
             store: Arc::new(store.clone()),
-            source: Some(Arc::new(source.clone())),
+            feeds: vec![feed],
             outbox: Arc::new(outbox.clone()),
-            codec: Arc::new(Codec::default()),
+            codec,
             clock: clock.clone(),
         };
         let broker = Broker::start(ports, options.clone()).await.unwrap();

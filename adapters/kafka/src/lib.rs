@@ -1,7 +1,7 @@
 //! The activation source and the outbox on Kafka, through librdkafka.
 //!
 //! - [`KafkaSource`] reads a topic as a member of a consumer group. One thread polls; nothing blocks in a callback.
-//! - [`KafkaOutbox`] publishes retries and dead letters with an idempotent producer.
+//! - [`KafkaOutbox`] publishes retries, dead letters and forwarded tasks with an idempotent producer for each cluster.
 //! - [`embedded`] starts a Kafka-protocol broker in the process, for trying things out.
 //!
 //! GSSAPI (Kerberos) and OAUTHBEARER are not built in; asking for them is an error that names the key.
@@ -14,6 +14,6 @@ pub mod options;
 mod outbox;
 mod source;
 
-pub use options::{ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSourceOptions, OptionsError};
+pub use options::{ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSourceOptions, OptionsError, Target};
 pub use outbox::{KafkaOutbox, OutboxError};
 pub use source::{KafkaSource, SourceError, SourceStatus, TopicStatus};

@@ -57,7 +57,7 @@ async fn an_agent_receives_names_types_and_tags_as_the_existing_system_sends_the
     assert!(rendered.contains(r#"taskbroker_reports_total{verdict="complete",answer="settled"} 3"#), "{rendered}");
     assert!(rendered.contains(r#"taskbroker_depth{state="pending"} 7"#), "{rendered}");
     stop.cancel();
-    counter!("taskbroker_records_total", "kind" => "expired").increment(5);
+    counter!("taskbroker_records_total", "topic" => "t", "kind" => "expired").increment(5);
     running.await.unwrap();
-    await_lines(&agent, &["taskbroker.filter.expired_at_consumer:5|c|#region:eu"]).await;
+    await_lines(&agent, &["taskbroker.filter.expired_at_consumer:5|c|#region:eu,topic:t"]).await;
 }

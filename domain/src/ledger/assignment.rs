@@ -101,7 +101,7 @@ impl Ledger {
             log_start: assigned.log_start,
             log_end: assigned.log_end,
             recreated,
-            reset: self.policy.offset_reset,
+            reset: self.policy.offset_reset(&assigned.partition.topic),
         }
     }
 

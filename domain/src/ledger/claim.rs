@@ -53,6 +53,7 @@ impl Ledger {
     }
 
     fn claim_for(&mut self, wanted: &Wanted, offer_limit: Duration, now: Now) -> Option<Claimed> {
+        self.groups.asked(wanted, now.steady);
         loop {
             let handle = self.groups.pop(wanted)?;
             let Some(entry) = self.entry(handle) else { continue };

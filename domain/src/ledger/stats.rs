@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counts, Ledger, is_pending, ready::Group};
+use super::{Counts, Ledger, Unserved, is_pending, ready::Group};
 use crate::{activation::PartitionId, admission::Depths, time::Timestamp};
 
 /// A picture of the ledger, cheap to take.
@@ -32,6 +32,8 @@ pub struct Stats {
     pub tombstones: usize,
     /// When the oldest task that waits for a worker came in.
     pub oldest_ready: Option<Timestamp>,
+    /// The namespaces that nobody asks for although something of theirs waits.
+    pub unserved: Vec<Unserved>,
 }
 
 /// A namespace of an application.
@@ -74,7 +76,7 @@ impl Ledger {
         let counted = i64::try_from(totals.in_flight).unwrap_or(i64::MAX);
         let off = namespaces.iter().map(|namespace| namespace.counts.imbalance().abs()).sum::<i64>();
         Stats {
-            depths: self.depths,
+            depths: self.depths.all(),
             in_flight: self.entries.len(),
             imbalance: off + self.groups.others.imbalance().abs() + (held - counted).abs(),
             totals,
@@ -86,6 +88,7 @@ impl Ledger {
             lost_leases: self.journal.lost_leases,
             early_reports: self.memory.early_count(),
             tombstones: self.memory.buried_count(),
+            unserved: self.unserved(),
         }
     }
 
@@ -96,7 +99,7 @@ impl Ledger {
 
     /// How many entries stand where.
     pub fn depths(&self) -> Depths {
-        self.depths
+        self.depths.all()
     }
 
     fn namespaces(&self) -> impl Iterator<Item = NamespaceStats> {

@@ -3,15 +3,20 @@
 use bytes::Bytes;
 
 use crate::{
-    activation::{Activation, ActivationId, RetryWish},
+    activation::{Activation, ActivationId, PartitionId, RetryWish},
     ports::source::Record,
+    rules::Selector,
     time::Timestamp,
 };
 
 /// Decodes what the source read and composes what the outbox publishes. Pure; never panics, whatever the bytes.
 pub trait ActivationCodec: Send + Sync {
-    /// The activation in `record`. `now` stands in where neither the activation nor Kafka says when it was produced.
-    fn decode(&self, record: &Record, now: Timestamp) -> Result<Activation, Undecodable>;
+    /// The activation in `record`, which was read from `partition`: where a record says nothing of an id, it is derived from
+    /// its place. `now` stands in where neither the activation nor Kafka says when it was produced.
+    fn decode(&self, record: &Record, partition: &PartitionId, now: Timestamp) -> Result<Activation, Undecodable>;
+
+    /// Whether any condition of the selector holds for the arguments in these bytes. What cannot be read matches nothing.
+    fn selects(&self, payload: &Bytes, selector: &Selector) -> bool;
 
     /// The retry of a stored activation: the same bytes but for the id, `received_at`, the delay and the retry state.
     fn retry(&self, payload: &Bytes, retry: &Retry) -> Result<Bytes, Undecodable>;

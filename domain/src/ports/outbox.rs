@@ -40,6 +40,9 @@ pub enum Destination {
 /// Why a message was not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
+    /// It may pass, and the message certainly never left: publish it again later.
+    #[error("not sent, may pass: {0}")]
+    NotSent(String),
     /// It may pass, and the message may have arrived all the same: publish it again later.
     #[error("not published, may pass: {0}")]
     Unavailable(String),

@@ -18,17 +18,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, ID_MAX_BYTES},
+    activation::{Activation, ActivationId, ID_MAX_BYTES, PartitionId},
     ports::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
     },
+    rules::Selector,
     time::Timestamp,
 };
 
 use self::envelope::Envelope;
 use crate::{
-    MARK_HEADER,
+    MARK_HEADER, arguments,
     routes::{Names, Routes},
 };
 
@@ -63,7 +64,7 @@ impl Default for Codec {
 }
 
 impl ActivationCodec for Codec {
-    fn decode(&self, record: &Record, now: Timestamp) -> Result<Activation, Undecodable> {
+    fn decode(&self, record: &Record, _: &PartitionId, now: Timestamp) -> Result<Activation, Undecodable> {
         let envelope = Envelope::read(&record.payload)?;
         let received_at = terms::received_at(&envelope).or(record.timestamp).unwrap_or(now);
         Ok(Activation {
@@ -78,6 +79,10 @@ impl ActivationCodec for Codec {
             marked: record.headers.iter().any(|(name, _)| name == MARK_HEADER),
             payload: record.payload.clone(),
         })
+    }
+
+    fn selects(&self, payload: &Bytes, selector: &Selector) -> bool {
+        arguments::match_any(payload, selector)
     }
 
     fn retry(&self, payload: &Bytes, retry: &Retry) -> Result<Bytes, Undecodable> {

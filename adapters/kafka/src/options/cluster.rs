@@ -66,6 +66,18 @@ impl ClusterOptions {
         Err(OptionsError::new("sasl_mechanism", format!("{reason}: use one of {}", KNOWN.join(", "))))
     }
 
+    /// Whether these reach the same cluster as the same client.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let plain = |options: &Self| {
+            let Self { address, security_protocol, sasl_mechanism, sasl_username, .. } = options.clone();
+            let Self { ssl_ca_location, ssl_certificate_location, ssl_key_location, .. } = options.clone();
+            let who = (security_protocol, sasl_mechanism, sasl_username);
+            (address, who, ssl_ca_location, ssl_certificate_location, ssl_key_location)
+        };
+        let password = |options: &Self| options.sasl_password.as_ref().map(|one| one.expose_secret().to_owned());
+        plain(self) == plain(other) && password(self) == password(other)
+    }
+
     fn encrypted(&self) -> bool {
         self.security_protocol.as_deref().is_some_and(|protocol| protocol.to_ascii_uppercase().ends_with("SSL"))
     }
@@ -99,8 +111,8 @@ pub(super) fn connection_config(cluster: &ClusterOptions) -> ClientConfig {
     let mut config = ClientConfig::new();
     cluster.apply(&mut config);
     config
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", "1000")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "2000")
         .set("socket.connection.setup.timeout.ms", "5000")
         .set("socket.keepalive.enable", "true")
         // Metrics for the cluster: nobody asked for them, and closing would wait to deliver the last.

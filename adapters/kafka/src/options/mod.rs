@@ -8,9 +8,11 @@ mod tests;
 
 pub use self::{
     cluster::ClusterOptions,
-    outbox::KafkaOutboxOptions,
+    outbox::{KafkaOutboxOptions, Target},
     source::{GroupProtocol, KafkaSourceOptions},
 };
+
+pub(crate) use self::outbox::BATCH_BYTES;
 
 /// A setting that cannot be used: which key, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -103,7 +103,7 @@ async fn errors_of_the_cluster_are_told_apart_by_whether_they_may_pass() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("retries", 1, 1).unwrap();
     let cluster_options = ClusterOptions::plaintext(cluster.bootstrap_servers());
-    let outbox = KafkaOutbox::new(KafkaOutboxOptions::new(cluster_options, "retries", "dead")).unwrap();
+    let outbox = KafkaOutbox::new(KafkaOutboxOptions::on(&cluster_options, "retries", "dead")).unwrap();
     let produce = rdkafka::types::RDKafkaApiKey::Produce;
     cluster.request_errors(produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
     assert!(matches!(outbox.publish(message("a")).await, Err(PublishError::Refused(_))));

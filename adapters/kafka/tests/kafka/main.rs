@@ -10,6 +10,7 @@
 
 mod embedded;
 mod groups;
+mod lanes;
 mod logs;
 mod outages;
 mod outbox;

@@ -89,7 +89,7 @@ async fn publishing_while_kafka_is_away_fails_in_time_and_works_again_afterwards
     kafka.create_topic("retries", 1, &[]).await.unwrap();
     let outbox = KafkaOutbox::new(KafkaOutboxOptions {
         delivery_limit: Duration::from_secs(2),
-        ..KafkaOutboxOptions::new(ClusterOptions::plaintext(kafka.address()), "retries", "dead")
+        ..KafkaOutboxOptions::on(&ClusterOptions::plaintext(kafka.address()), "retries", "dead")
     })
     .unwrap();
     let message = |payload: &'static str| Outgoing {

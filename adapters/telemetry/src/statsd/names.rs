@@ -66,13 +66,14 @@ const SERVICE: &str = "/sentry_protos.taskbroker.v1.ConsumerService/";
 
 /// The existing system gives these two to all depths of a SQLite store.
 const OF_SQLITE: &[(&str, Tag)] = &[("topic", Is("taskworker")), ("partition", Is("-1"))];
+const TOPIC: (&str, Tag) = ("topic", Label("topic"));
 const STATUS: (&str, Tag) = ("status", Label("verdict"));
 
 pub(super) const RULES: &[Rule] = &[
-    rule("taskbroker_kafka_assigned", &[], "arroyo.consumer.current_partitions", &[("topic", Label("topic"))]),
-    rule(PARTITIONS, &[("event", "assigned")], "arroyo.consumer.partitions_assigned.count", &[]),
-    rule(PARTITIONS, &[("event", "revoked")], REVOKED, &[]),
-    rule(PARTITIONS, &[("event", "lost")], REVOKED, &[]),
+    rule("taskbroker_kafka_assigned", &[], "arroyo.consumer.current_partitions", &[TOPIC]),
+    rule(PARTITIONS, &[("event", "assigned")], "arroyo.consumer.partitions_assigned.count", &[TOPIC]),
+    rule(PARTITIONS, &[("event", "revoked")], REVOKED, &[TOPIC]),
+    rule(PARTITIONS, &[("event", "lost")], REVOKED, &[TOPIC]),
     rule(ACTIVATIONS, &[("event", "admitted")], "consumer.inflight_activation_writer.stored", &[]),
     rule("taskbroker_commit_seconds", &[], "consumer.inflight_activation_writer.write_to_store", &[]),
     rule("taskbroker_commit_retries_total", &[], "consumer.inflight_activation_writer.write_failed", &[]),
@@ -80,12 +81,12 @@ pub(super) const RULES: &[Rule] = &[
         "taskbroker_intake_pauses_total",
         &[],
         "consumer.inflight_activation_writer.backpressure",
-        &[("reason", Label("reason"))],
+        &[TOPIC, ("reason", Label("reason"))],
     ),
-    rule("taskbroker_records_total", &[("kind", "expired")], "filter.expired_at_consumer", &[]),
-    rule("taskbroker_records_total", &[("kind", "dropped")], DROPPED, &[]),
+    rule("taskbroker_records_total", &[("kind", "expired")], "filter.expired_at_consumer", &[TOPIC]),
+    rule("taskbroker_records_total", &[("kind", "dropped")], DROPPED, &[TOPIC]),
     rule(ACTIVATIONS, &[("event", "dropped")], DROPPED, &[]),
-    rule("taskbroker_records_total", &[("kind", "forwarded")], "filter.forward_task_demoted_namespace", &[]),
+    rule("taskbroker_records_total", &[("kind", "forwarded")], "filter.forward_task_demoted_namespace", &[TOPIC]),
     rule("taskbroker_published_total", &[("kind", "forward")], "upkeep.forward_task_demoted_namespace", &[]),
     rule("taskbroker_grpc_requests_total", &[], "grpc.request", &[("path", After(SERVICE, "method"))]),
     rule(GRPC_SECONDS, &[], "grpc.request.duration", &[("path", After(SERVICE, "method"))]),

@@ -1,0 +1,184 @@
+//! The producer on one cluster.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, KafkaResult},
+    message::{Header, OwnedHeaders},
+    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer},
+    types::RDKafkaErrorCode,
+};
+use taskbroker_domain::ports::outbox::Message;
+use tokio::{
+    task,
+    time::{sleep, timeout},
+};
+
+use super::{
+    OutboxError,
+    refusal::{self, Refusal},
+};
+use crate::{
+    deadline,
+    options::{ClusterOptions, KafkaOutboxOptions},
+};
+
+/// An idempotent producer, made anew when it failed for good.
+pub(super) struct Line {
+    cluster: ClusterOptions,
+    config: ClientConfig,
+    delivery_limit: Duration,
+    send_limit: Duration,
+    /// `None` once it is closed.
+    producer: Mutex<Option<Arc<LoggingProducer>>>,
+}
+
+type LoggingProducer = FutureProducer<Logging>;
+
+/// Beyond the delivery limit, for the report to come through.
+const REPORT_MARGIN: Duration = Duration::from_secs(1);
+/// How soon to look for room in the producer's queue again.
+const ROOM_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+impl Line {
+    pub(super) fn new(options: &KafkaOutboxOptions, cluster: &ClusterOptions) -> Result<Self, OutboxError> {
+        let config = options.producer_config(cluster);
+        let refused =
+            |error: KafkaError| OutboxError::Client { address: cluster.address.clone(), reason: error.to_string() };
+        let producer = producer(&config).map_err(refused)?;
+        Ok(Self {
+            cluster: cluster.clone(),
+            config,
+            delivery_limit: options.delivery_limit,
+            send_limit: options.send_limit,
+            producer: Mutex::new(Some(producer)),
+        })
+    }
+
+    pub(super) fn cluster(&self) -> &ClusterOptions {
+        &self.cluster
+    }
+
+    pub(super) async fn attempt(&self, topic: &str, message: &Message) -> Result<(), Refusal> {
+        let delivery = self.enqueue(topic, message).await?;
+        match timeout(self.delivery_limit + REPORT_MARGIN, delivery).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Err((error, _)))) => Err(refusal::not_delivered(topic, &error)),
+            Ok(Err(_)) => Err(Refusal::MayPass(format!("topic {topic}: the producer was closed meanwhile"))),
+            Err(_) => Err(Refusal::MayPass(format!("topic {topic}: no answer in time"))),
+        }
+    }
+
+    /// Gives the message to the producer, waiting for room in its queue for as long as it may.
+    async fn enqueue(&self, topic: &str, message: &Message) -> Result<DeliveryFuture, Refusal> {
+        let give_up_at = deadline::now() + self.send_limit;
+        loop {
+            match send(self.usable_producer()?.as_ref(), topic, message) {
+                Ok(delivery) => return Ok(delivery),
+                Err(error) if is_full(&error) && deadline::now() < give_up_at => sleep(ROOM_AGAIN_AFTER).await,
+                Err(error) => return Err(refusal::not_taken(topic, &error)),
+            }
+        }
+    }
+
+    /// The producer, or a new one if it failed for good: an idempotent producer whose sequence broke never recovers.
+    fn usable_producer(&self) -> Result<Arc<LoggingProducer>, Refusal> {
+        let mut slot = self.lock();
+        let Some(present) = slot.as_ref() else {
+            return Err(Refusal::NotSent("the outbox is closed".to_owned()));
+        };
+        let Some((code, reason)) = present.client().fatal_error() else {
+            return Ok(Arc::clone(present));
+        };
+        tracing::error!(?code, reason, "the Kafka producer failed for good, making a new one");
+        let new = producer(&self.config).map_err(|error| Refusal::NotSent(error.to_string()))?;
+        if let Some(failed) = slot.replace(Arc::clone(&new)) {
+            drop_in_background(failed);
+        }
+        Ok(new)
+    }
+
+    /// Sends what is still to be sent, for at most `limit`, and closes.
+    pub(super) async fn close(&self, limit: Duration) {
+        let Some(producer) = self.lock().take() else {
+            return;
+        };
+        let flushed = task::spawn_blocking(move || {
+            let flushed = producer.flush(limit);
+            drop_in_background(producer);
+            flushed
+        });
+        let cluster = &self.cluster.address;
+        match timeout(limit + REPORT_MARGIN, flushed).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(cluster, %error, "some messages were not published before closing"),
+            Ok(Err(error)) => tracing::warn!(cluster, %error, "flushing the Kafka producer failed"),
+            Err(_) => tracing::warn!(cluster, "flushing the Kafka producer took too long: left to itself"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<LoggingProducer>>> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(producer) = self.lock().take() {
+            drop_in_background(producer);
+        }
+    }
+}
+
+fn send(producer: &LoggingProducer, topic: &str, message: &Message) -> KafkaResult<DeliveryFuture> {
+    let mut record = FutureRecord::<[u8], [u8]>::to(topic).payload(&message.payload);
+    if let Some(key) = &message.key {
+        record = record.key(key);
+    }
+    if !message.headers.is_empty() {
+        record = record.headers(headers(message));
+    }
+    producer.send_result(record).map_err(|(error, _)| error)
+}
+
+fn is_full(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+}
+
+fn headers(message: &Message) -> OwnedHeaders {
+    let new = OwnedHeaders::new_with_capacity(message.headers.len());
+    let add = |headers: OwnedHeaders, (key, value): &(String, bytes::Bytes)| {
+        headers.insert(Header { key, value: Some(value.as_ref()) })
+    };
+    message.headers.iter().fold(new, add)
+}
+
+fn producer(config: &ClientConfig) -> KafkaResult<Arc<LoggingProducer>> {
+    config.create_with_context(Logging).map(Arc::new)
+}
+
+/// Dropping a producer waits for its thread and what it can still flush.
+fn drop_in_background(producer: Arc<LoggingProducer>) {
+    if let Err(error) = thread::Builder::new().name("kafka-reaper".to_owned()).spawn(move || drop(producer)) {
+        tracing::warn!(%error, "no thread to close a Kafka producer on");
+    }
+}
+
+struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        crate::context::log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Each message's own outcome says what matters.
+        tracing::debug!(%error, reason, "trouble of the Kafka producer");
+    }
+}

@@ -1,0 +1,97 @@
+//! Kafka: from the settings to sources and the outbox.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use taskbroker_domain::{policy::Policy, ports::codec::ActivationCodec, positions};
+use taskbroker_kafka::{ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions, Target};
+use taskbroker_proto::codec::Codec;
+
+use crate::{
+    engine::Feed,
+    settings::{self, AssignmentStrategy, KafkaCluster, KafkaTarget, OffsetReset, Settings},
+};
+
+/// How many bytes may wait to be sent to a cluster; two of the largest messages in any case.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// What the consumer of each topic is told, in the order of the settings.
+pub(super) fn source_options(settings: &Settings) -> Vec<KafkaSourceOptions> {
+    settings.kafka.sources.iter().map(one_source).collect()
+}
+
+fn one_source(source: &settings::KafkaSource) -> KafkaSourceOptions {
+    let mut options = KafkaSourceOptions::new(cluster(&source.cluster), &source.group, &source.topic);
+    options.session_timeout = source.session_timeout;
+    options.static_member.clone_from(&source.group_instance_id);
+    options.prefetch_bytes = source.prefetch_bytes.get();
+    options.protocol = protocol(source.assignment_strategy);
+    options
+}
+
+/// A feed for each topic that is consumed. Kafka need not be there.
+pub(super) fn feeds(settings: &Settings, options: Vec<KafkaSourceOptions>, codec: &Arc<Codec>) -> Result<Vec<Feed>> {
+    let feeds = settings.kafka.sources.iter().zip(options).map(|(_, options)| {
+        let topic: Arc<str> = options.topic.as_str().into();
+        let source = KafkaSource::open(options).with_context(|| format!("kafka_topics.{topic}"))?;
+        let codec: Arc<dyn ActivationCodec> = codec.clone();
+        Ok(Feed { topic, source: Arc::new(source), codec })
+    });
+    feeds.collect()
+}
+
+/// How often positions are committed; the same for all topics.
+pub(super) fn commit_interval(settings: &Settings) -> Duration {
+    let source = settings.kafka.sources.first();
+    source.map_or(Policy::default().group_commit_interval, |source| source.commit_interval)
+}
+
+/// Where each topic's group starts that has no position.
+pub(super) fn offset_resets(settings: &Settings) -> BTreeMap<Arc<str>, positions::OffsetReset> {
+    let reset = |source: &settings::KafkaSource| match source.offset_reset {
+        OffsetReset::Earliest => positions::OffsetReset::Earliest,
+        OffsetReset::Latest => positions::OffsetReset::Latest,
+    };
+    settings.kafka.sources.iter().map(|source| (source.topic.as_str().into(), reset(source))).collect()
+}
+
+fn protocol(strategy: AssignmentStrategy) -> GroupProtocol {
+    match strategy.partition_assignment_strategy() {
+        Some(assignors) => GroupProtocol::Classic(assignors.to_owned()),
+        None => GroupProtocol::Consumer,
+    }
+}
+
+/// What the outbox is told.
+pub(super) fn outbox_options(settings: &Settings) -> KafkaOutboxOptions {
+    let outbox = &settings.kafka.outbox;
+    let message_bytes_max = outbox.max_message_bytes.get();
+    KafkaOutboxOptions {
+        queue_bytes: QUEUE_BYTES.max(2 * usize::try_from(message_bytes_max).unwrap_or(0)),
+        forward: target(&outbox.forward),
+        delivery_limit: outbox.delivery_timeout,
+        send_limit: outbox.send_timeout,
+        message_bytes_max,
+        ..KafkaOutboxOptions::new(target(&outbox.retry), target(&outbox.dead_letter))
+    }
+}
+
+fn target(target: &KafkaTarget) -> Target {
+    Target { topic: target.topic.clone(), cluster: cluster(&target.cluster) }
+}
+
+/// How a cluster is reached.
+pub(super) fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
+    let text = |path: &Path| path.display().to_string();
+    let sasl = cluster.sasl.as_ref();
+    ClusterOptions {
+        address: cluster.address.clone(),
+        security_protocol: Some(cluster.security_protocol.as_str().to_owned()),
+        sasl_mechanism: sasl.map(|sasl| sasl.mechanism.as_str().to_owned()),
+        sasl_username: sasl.map(|sasl| sasl.username.clone()),
+        sasl_password: sasl.map(|sasl| sasl.password.clone()),
+        ssl_ca_location: cluster.ssl_ca_location.as_deref().map(text),
+        ssl_certificate_location: cluster.ssl_client.as_ref().map(|client| text(&client.certificate_location)),
+        ssl_key_location: cluster.ssl_client.as_ref().map(|client| text(&client.key_location)),
+    }
+}
