@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use self::{gauges::Gauges, intake::Intake};
-use super::{demand::Announcer, shared::Shared};
+use super::{clockwatch::ClockWatch, demand::Announcer, shared::Shared};
 
 /// How often gauges are set.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -159,9 +159,16 @@ impl FeedMeters {
 
 /// Sets gauges and checks conservation until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut announcer = Announcer::default();
+    let (mut announcer, mut clock) = (Announcer::default(), ClockWatch::default());
     loop {
         let stats = refresh(&shared);
+        if let Some(jump) = clock.look(shared.clock.now()) {
+            warn!(
+                direction = jump.direction,
+                by_s = jump.by.as_secs(),
+                "the system clock was set; delays and expiry follow it, deadlines of workers do not"
+            );
+        }
         announcer.show(&stats.unserved, shared.clock.now().steady);
         if stats.imbalance != 0 {
             error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
