@@ -3,6 +3,8 @@
 mod kafka;
 pub mod playground;
 mod rules;
+pub mod store;
+mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
@@ -11,29 +13,26 @@ use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
     ledger::Unserved,
     policy::{Limits, Policy},
-    ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
+    ports::{clock::Clock, outbox::Outbox},
 };
-use taskbroker_grpc::{GrpcOptions, GrpcServer};
+use taskbroker_grpc::GrpcServer;
 use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
-use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
-use taskbroker_sqlite::{SqliteOptions, SqliteStore};
 use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics, StatsdOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use uuid::Uuid;
+use tracing::{error, warn};
 
+use self::workers::Push;
 use crate::{
     engine::{Broker, Health, Options, Ports},
     reload::RulesWatch,
-    settings::{DeliveryMode, Settings, StoreAdapter},
+    settings::Settings,
 };
+pub(crate) use kafka::cluster;
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// What of the time for stopping the gRPC calls under way may take.
-const DRAIN_SHARE: u32 = 4;
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -70,13 +69,14 @@ impl Daemon {
         let hangup = rules::hangup()?;
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
+        let push = Push::new(settings)?;
         let health = HealthState::new();
         let stop_http = CancellationToken::new();
         let http_addr = http.as_ref().map(HttpServer::local_addr);
         let http = http.map(|server| serve_http(server, metrics.clone(), health.clone(), stop_http.clone()));
         let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
-        let store = open_store(settings, clock.as_ref()).await?;
+        let store = store::open(settings, clock.as_ref()).await?;
         let codec = Arc::new(Codec::new(settings.max_delay));
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
@@ -89,7 +89,11 @@ impl Daemon {
             options.rules = rules::in_force(settings, &outbox, file);
         }
         let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
+
         metrics.refresh_with(broker.refresh_gauges());
+        if let Some(push) = push {
+            push.begin(&broker);
+        }
 
         let stop_serving = CancellationToken::new();
         rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
@@ -137,14 +141,10 @@ async fn finished(task: JoinHandle<()>, limit: Duration, what: &str) {
 }
 
 async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
-    let Some(address) = settings.grpc_listen else { return Ok(None) };
-    let options = GrpcOptions {
-        host: address.ip().to_string(),
-        port: address.port(),
-        drain_time_max: settings.shutdown_timeout / DRAIN_SHARE,
-        ..GrpcOptions::default()
-    };
-    Ok(Some(GrpcServer::bind(options).await?))
+    match workers::grpc_options(settings) {
+        Some(options) => Ok(Some(GrpcServer::bind(options).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
@@ -187,30 +187,6 @@ fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "the identity of a store in memory is made here")]
-async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn ActivationStore>> {
-    match settings.store.adapter {
-        StoreAdapter::Memory => {
-            warn!("store.adapter is memory: what is in flight is lost when the broker stops");
-            Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
-        }
-        StoreAdapter::Sqlite => {
-            let options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
-            let path = settings.store.sqlite_path.display();
-            let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
-            if let Some(aside) = &opened.set_aside {
-                error!(
-                    moved_to = %aside.path.display(),
-                    reason = aside.reason,
-                    "the store was damaged and was set aside; the broker starts with an empty one"
-                );
-            }
-            info!(%path, created = opened.created, checked = opened.checked, "store opened");
-            Ok(Arc::new(opened.store))
-        }
-    }
-}
-
 fn engine_options(settings: &Settings) -> Options {
     let store = &settings.store;
     let policy = Policy {
@@ -230,6 +206,7 @@ fn engine_options(settings: &Settings) -> Options {
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
             unserved: store.max_unserved.get(),
+            parked: Limits::default().parked,
         },
         topics: settings.kafka.sources.len().max(1),
         default_application: settings.default_application.clone().map(String::into_boxed_str),
@@ -243,9 +220,6 @@ fn engine_options(settings: &Settings) -> Options {
 fn unwired(settings: &Settings) -> Result<()> {
     let kafka = &settings.kafka;
     let refused = [
-        (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
-        (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
-        (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
         (settings.canary_tasks > 0, "canary_tasks"),
         (kafka.create.is_some(), "create_missing_topics"),
         (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),

@@ -68,6 +68,9 @@ pub struct Limits {
     pub outgoing: usize,
     /// Entries that wait for a worker and for which nobody asks. Up to so many leave the budget of the others.
     pub unserved: usize,
+    /// Entries that Kafka refused for good and that wait for somebody to decide. Few in a system that is well: at so many
+    /// it is time to look, before they fill the disk.
+    pub parked: usize,
 }
 
 impl Policy {
@@ -107,6 +110,6 @@ impl Default for Policy {
 impl Default for Limits {
     /// The limits of the existing system; those on what leaves and on what nobody asks for are ours.
     fn default() -> Self {
-        Self { pending: 2048, delayed: 8192, processing: 2048, outgoing: 100_000, unserved: 100_000 }
+        Self { pending: 2048, delayed: 8192, processing: 2048, outgoing: 100_000, unserved: 100_000, parked: 10_000 }
     }
 }

@@ -32,6 +32,22 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     code
 }
 
+/// `--run migrations`: there is nothing to do, which a job of a deployment takes for done.
+pub(super) fn migrations(sources: &Sources) -> ExitCode {
+    match settings::load(sources) {
+        Ok(_) => {
+            complain(&anyhow::anyhow!(
+                "warning: no migrations are run: the broker brings its store up to date when it opens it"
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.into());
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
 fn logs(settings: &Settings) -> Result<LogGuard> {
     let format = match settings.log.format {
         Format::Text => LogFormat::Text,

@@ -81,7 +81,7 @@ fn target(target: &KafkaTarget) -> Target {
 }
 
 /// How a cluster is reached.
-pub(super) fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
+pub(crate) fn cluster(cluster: &KafkaCluster) -> ClusterOptions {
     let text = |path: &Path| path.display().to_string();
     let sasl = cluster.sasl.as_ref();
     ClusterOptions {

@@ -172,6 +172,7 @@ fn assign(shared: &Shared, feed: &FeedState, assigned: &Assigned) {
 fn reason(because: Because) -> &'static str {
     match because {
         Because::Stored => "stored position",
+        Because::TakenOver => "position taken over from the existing system",
         Because::Committed => "group's position",
         Because::Rewound => "group's position was set back",
         Because::Reset => "no position is known (kafka_auto_offset_reset)",

@@ -11,7 +11,6 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use taskbroker_domain::{
-    ledger::Stats,
     ports::{
         outbox::Destination,
         service::{Reported, Verdict},
@@ -161,7 +160,7 @@ impl FeedMeters {
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let (mut announcer, mut clock) = (Announcer::default(), ClockWatch::default());
     loop {
-        let stats = refresh(&shared);
+        let imbalance = refresh(&shared);
         if let Some(jump) = clock.look(shared.clock.now()) {
             warn!(
                 direction = jump.direction,
@@ -169,10 +168,11 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 "the system clock was set; delays and expiry follow it, deadlines of workers do not"
             );
         }
-        announcer.show(&stats.unserved, shared.clock.now().steady);
-        if stats.imbalance != 0 {
-            error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
+        if imbalance != 0 {
+            error!(imbalance, "conservation is violated: activations were lost or made up");
         }
+        let unserved = shared.lock().unserved();
+        announcer.show(&unserved, shared.clock.now().steady);
         match shared.store.usage().await {
             Ok(usage) => {
                 gauge!("taskbroker_store_used_bytes").set(usage.used_bytes as f64);
@@ -188,11 +188,11 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// Sets the gauges of the ledger. Returns what they were set by.
-pub(super) fn refresh(shared: &Shared) -> Stats {
+/// Sets the gauges of the ledger. Returns its imbalance.
+pub(super) fn refresh(shared: &Shared) -> i64 {
     // The picture is taken under the lock of who shows it: an older one must not follow a newer one.
     let mut gauges = shared.meters.gauges.lock().unwrap_or_else(PoisonError::into_inner);
     let stats = shared.stats();
     gauges.show(&stats, shared.clock.now().wall);
-    stats
+    stats.imbalance
 }

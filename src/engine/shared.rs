@@ -46,10 +46,15 @@ pub(super) struct Shared {
     pub(super) payloads: Notify,
     pub(super) payloads_read: Notify,
     pub(super) outgoing: Notify,
+    /// Rung when an application that had nothing to hand out has something.
+    pub(super) ready: Notify,
     pub(super) pulse: Pulse,
     pub(super) meters: Meters,
     pub(super) rules: InForce,
     store_is_full: AtomicBool,
+    /// Its disk has less room than is kept for what is under way.
+    disk_is_full: AtomicBool,
+    awakenings: AtomicU64,
 }
 
 /// A feed, and what its loop goes by.
@@ -133,10 +138,13 @@ impl Shared {
             payloads: Notify::new(),
             payloads_read: Notify::new(),
             outgoing: Notify::new(),
+            ready: Notify::new(),
             meters: Meters::new(),
             shares: Shares::new(feeds.len()),
             feeds,
             store_is_full: AtomicBool::new(false),
+            disk_is_full: AtomicBool::new(false),
+            awakenings: AtomicU64::new(0),
         }
     }
 
@@ -148,10 +156,10 @@ impl Shared {
     /// One step on the ledger; whoever has something to do after it is woken.
     pub(super) fn step<T>(&self, act: impl FnOnce(&mut Ledger, Now) -> T) -> T {
         let now = self.clock.now();
-        let (result, commit, wake) = {
+        let (result, commit, wake, awakenings) = {
             let mut ledger = self.lock();
             let result = act(&mut ledger, now);
-            (result, ledger.commit_wanted(now), ledger.next_wake(now))
+            (result, ledger.commit_wanted(now), ledger.next_wake(now), ledger.awakenings())
         };
         match commit {
             CommitWanted::Now => self.committer.due(now, Duration::ZERO),
@@ -160,6 +168,9 @@ impl Shared {
         }
         if let Some(wait) = wake {
             self.timekeeper.due(now, wait);
+        }
+        if self.awakenings.swap(awakenings, Ordering::Relaxed) != awakenings {
+            self.ready.notify_waiters();
         }
         result
     }
@@ -200,7 +211,7 @@ impl Shared {
         next.into_iter().for_each(|next| self.look_again(next));
         let room = match room {
             Ok(_) => Ok(records),
-            Err(Full::Store) => Err(Full::Store),
+            Err(full @ (Full::Store | Full::Disk)) => Err(full),
             Err(_) => self.lock().room_for(&feed.topic),
         };
         feed.resume(room, self.least_room()).map(|room| room.min(self.options.batch_max))
@@ -230,13 +241,18 @@ impl Shared {
         if self.store_is_full.load(Ordering::Relaxed) {
             return Err(Full::Store);
         }
+        if self.disk_is_full.load(Ordering::Relaxed) {
+            return Err(Full::Disk);
+        }
         self.lock().room()
     }
 
     /// The store was measured.
     pub(super) fn measured(&self, usage: Usage) {
         let full = self.options.store_bytes_max.is_some_and(|max| usage.used_bytes >= max);
-        if self.store_is_full.swap(full, Ordering::Relaxed) != full {
+        let disk_full = usage.room_bytes.is_some_and(|room| room < self.options.disk_room_min);
+        let store_changed = self.store_is_full.swap(full, Ordering::Relaxed) != full;
+        if self.disk_is_full.swap(disk_full, Ordering::Relaxed) != disk_full || store_changed {
             self.feeds.iter().for_each(|feed| feed.room_changed.notify_one());
         }
     }

@@ -8,6 +8,7 @@
 
 mod checks;
 mod environment;
+mod grammar;
 mod kafka;
 mod key;
 mod model;
@@ -22,6 +23,7 @@ mod schema;
 mod screen;
 mod source;
 mod value;
+mod written;
 mod yaml;
 
 use std::collections::BTreeMap;

@@ -100,6 +100,11 @@ impl Ledger {
         }
     }
 
+    /// Whether something that fits stands in a queue. It may have expired meanwhile: a claim says for certain.
+    pub fn has_ready(&self, wanted: &Wanted) -> bool {
+        self.groups.has(wanted)
+    }
+
     /// Undoes a claim that certainly did not reach its worker.
     pub fn put_back(&mut self, handle: Handle, lease: Lease, now: Now) {
         let Some(entry) = self.claimed_entry(handle, lease) else { return };

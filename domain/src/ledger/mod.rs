@@ -14,6 +14,7 @@
 //! | `journal` | commits: taking them, and what their confirmation allows |
 //! | `partitions` | what is known of each partition |
 //! | `assignment` | how a partition comes: where it starts, and what that voids |
+//! | `take_over` | positions that the existing system left |
 //! | `reading` | what is read of it, and whether it is read up |
 //! | `group_commits` | what the source is told, and what the group acknowledges |
 //! | `departure` | how it goes: revoked or lost |
@@ -39,6 +40,7 @@ mod remember;
 mod settle;
 mod stats;
 mod sweep;
+mod take_over;
 mod tick;
 mod timers;
 

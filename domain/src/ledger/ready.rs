@@ -175,6 +175,12 @@ impl Groups {
         }
     }
 
+    /// Whether any entry stands in a queue that fits.
+    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+        let group = self.oldest(wanted).and_then(|group| self.groups.get(group as usize));
+        group.is_some_and(|group| group.queue.front().is_some())
+    }
+
     /// Takes the oldest entry that fits. Entries that left meanwhile may still come: the caller looks and asks again.
     pub(super) fn pop(&mut self, wanted: &Wanted) -> Option<Handle> {
         let group = self.oldest(wanted)?;
@@ -306,6 +312,23 @@ mod tests {
         let wanted = Wanted::Namespace { application: "app".into(), namespace: "b".into() };
         assert_eq!(groups.pop(&wanted), Some(handle(2)));
         assert_eq!(groups.pop(&wanted), None);
+    }
+
+    #[test]
+    fn an_application_awakes_when_it_has_something_after_nothing() {
+        let mut groups = Groups::default();
+        let (a, b, other) = (groups.of("app", "a"), groups.of("app", "b"), groups.of("other", "a"));
+        groups.push(a, handle(1));
+        assert_eq!(groups.awakenings, 1);
+        groups.push(a, handle(2));
+        groups.push(b, handle(3));
+        assert_eq!(groups.awakenings, 1, "it was awake");
+        groups.push(other, handle(4));
+        assert_eq!(groups.awakenings, 2);
+        while groups.pop(&app("app")).is_some() {}
+        assert!(!groups.has(&app("app")) && groups.has(&app("other")));
+        groups.push_back(b, handle(3));
+        assert_eq!(groups.awakenings, 3);
     }
 
     #[test]

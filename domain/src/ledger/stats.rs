@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Counts, Ledger, Unserved, is_pending, ready::Group};
+use super::{Counts, Ledger, is_pending, ready::Group};
 use crate::{activation::PartitionId, admission::Depths, time::Timestamp};
 
 /// A picture of the ledger, cheap to take.
@@ -32,8 +32,6 @@ pub struct Stats {
     pub tombstones: usize,
     /// When the oldest task that waits for a worker came in.
     pub oldest_ready: Option<Timestamp>,
-    /// The namespaces that nobody asks for although something of theirs waits.
-    pub unserved: Vec<Unserved>,
 }
 
 /// A namespace of an application.
@@ -88,7 +86,6 @@ impl Ledger {
             lost_leases: self.journal.lost_leases,
             early_reports: self.memory.early_count(),
             tombstones: self.memory.buried_count(),
-            unserved: self.unserved(),
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, ID_MAX_BYTES, PartitionId},
+    activation::{Activation, ActivationId, ID_MAX_BYTES, PartitionId, RetryWish},
     ports::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
@@ -54,6 +54,11 @@ impl Codec {
     /// A codec that cuts delays to `delay_max`, counted from `received_at` and, should that lie in the future, from now.
     pub fn new(delay_max: Duration) -> Self {
         Self { delay_max, routes: Routes::default() }
+    }
+
+    /// The activation with what a worker wished for its retry written into it, as the existing system keeps it.
+    pub fn with_wish(payload: &Bytes, wish: RetryWish) -> Result<Bytes, Undecodable> {
+        retry::with_wish(payload, wish)
     }
 }
 

@@ -5,8 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use metrics::{Counter, Gauge, counter, gauge};
 use taskbroker_domain::admission::Full;
 
-const LIMITS: [Full; 7] =
-    [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store, Full::Memory, Full::Journal];
+const LIMITS: [Full; 9] = [
+    Full::Pending,
+    Full::Delayed,
+    Full::Processing,
+    Full::Outgoing,
+    Full::Parked,
+    Full::Store,
+    Full::Disk,
+    Full::Memory,
+    Full::Journal,
+];
 
 /// Which limit it is, by its place in [`LIMITS`], or one of these.
 const NONE: usize = usize::MAX;

@@ -6,6 +6,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::cluster::connection_config;
+
 pub use self::{
     cluster::ClusterOptions,
     outbox::{KafkaOutboxOptions, Target},
