@@ -10,12 +10,10 @@ use std::{
 };
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use taskbroker_domain::{
-    ports::{
-        outbox::Destination,
-        service::{Reported, Verdict},
-        store::Commit,
-    },
+use taskbroker_domain::ports::{
+    outbox::Destination,
+    service::{Reported, Verdict},
+    store::Commit,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};

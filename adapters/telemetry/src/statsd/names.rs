@@ -62,6 +62,8 @@ const CLEANUP: &str = "upkeep.cleanup_action";
 const SET_STATUS: &str = "grpc_server.set_status";
 const REVOKED: &str = "arroyo.consumer.partitions_revoked.count";
 const DROPPED: &str = "filter.drop_task_killswitch";
+const OFFERS: &str = "taskbroker_push_offers_total";
+const PUSH_TASK: &str = "worker.push_task";
 const SERVICE: &str = "/sentry_protos.taskbroker.v1.ConsumerService/";
 
 /// The existing system gives these two to all depths of a SQLite store.
@@ -110,6 +112,13 @@ pub(super) const RULES: &[Rule] = &[
     rule(DEPTH, &[("state", "delayed")], "upkeep.current_delayed_tasks", OF_SQLITE),
     rule("taskbroker_oldest_pending_seconds", &[], "upkeep.pending_activation.max_lag.sec", &[]),
     rule("taskbroker_store_disk_bytes", &[], "upkeep.db_file_size.bytes", &[]),
+    rule(OFFERS, &[("outcome", "delivered")], PUSH_TASK, &[("result", Is("ok"))]),
+    rule(OFFERS, &[("outcome", "busy")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "unreachable")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "declined")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "unknown")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "too_large")], PUSH_TASK, &[("result", Is("error"))]),
+    rule("taskbroker_push_offer_seconds", &[], "worker.push_task.duration", &[]),
     rule("taskbroker_runtime_workers", &[], "runtime.num_workers", &[]),
     rule("taskbroker_runtime_tasks", &[], "runtime.num_alive_tasks", &[]),
     rule("taskbroker_runtime_queue_depth", &[], "runtime.global_queue_depth", &[]),
