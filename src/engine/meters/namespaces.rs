@@ -219,21 +219,47 @@ mod tests {
         7.0
     }
 
+    // A snapshot takes what it shows: each of these looks once.
+
     #[test]
-    fn a_forgotten_namespace_stands_at_zero_and_counts_on_when_it_is_back() {
+    fn what_is_here_and_how_old_it_is_is_shown() {
+        with_recorder(|snapshotter| {
+            Namespaces::default().show(&total(10, 3), &[stats("x", 10, 3)], age);
+            let all = snapshotter.snapshot().into_vec();
+            let gauges: HashMap<_, _> = all
+                .into_iter()
+                .filter_map(|(key, _, _, value)| match value {
+                    DebugValue::Gauge(value) => Some((key.key().name().to_owned(), value.into_inner())),
+                    DebugValue::Counter(_) | DebugValue::Histogram(_) => None,
+                })
+                .collect();
+            assert_eq!(gauges["taskbroker_in_flight"], 3.0);
+            assert_eq!(gauges["taskbroker_namespace_oldest_pending_seconds"], 7.0);
+            assert_eq!(gauges["taskbroker_namespace_oldest_unfinished_seconds"], 7.0);
+        });
+    }
+
+    #[test]
+    fn a_forgotten_namespace_stands_at_zero() {
         with_recorder(|snapshotter| {
             let mut namespaces = Namespaces::default();
             namespaces.show(&total(10, 3), &[stats("x", 10, 3)], age);
-            assert_eq!(shown(snapshotter, "taskbroker_in_flight", None)["x"], 3.0);
-            assert_eq!(shown(snapshotter, "taskbroker_namespace_oldest_unfinished_seconds", None)["x"], 7.0);
-            // Two more came after the look, and all was finished; then it was forgotten.
             namespaces.show(&total(12, 0), &[], age);
             assert_eq!(shown(snapshotter, "taskbroker_in_flight", None)["x"], 0.0);
-            assert_eq!(shown(snapshotter, "taskbroker_namespace_oldest_unfinished_seconds", None)["x"], 0.0);
+        });
+    }
+
+    #[test]
+    fn a_namespace_that_was_forgotten_counts_on_when_it_is_back_and_nothing_is_uncounted() {
+        with_recorder(|snapshotter| {
+            let mut namespaces = Namespaces::default();
+            namespaces.show(&total(10, 3), &[stats("x", 10, 3)], age);
+            // Two more came after the look, and all was finished; then it was forgotten.
+            namespaces.show(&total(12, 0), &[], age);
             assert_eq!(namespaces.counted, events(&total(12, 0)));
             namespaces.show(&total(16, 1), &[stats("x", 4, 1)], age);
             let admitted = shown(snapshotter, "taskbroker_activations_total", Some("admitted"));
-            assert_eq!(admitted["x"], 4.0, "of the new life, since the look before");
+            assert_eq!((admitted["x"], admitted[OTHER]), (14.0, 2.0));
             assert_eq!(namespaces.counted, events(&total(16, 1)));
         });
     }
