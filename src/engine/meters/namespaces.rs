@@ -265,6 +265,16 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_that_was_forgotten_and_is_back_between_two_looks_counts_on() {
+        with_recorder(|snapshotter| {
+            let mut namespaces = Namespaces::default();
+            namespaces.show(&total(10, 3), &[stats("x", 10, 3)], age);
+            namespaces.show(&total(14, 1), &[stats("x", 4, 1)], age);
+            assert_eq!(shown(snapshotter, "taskbroker_activations_total", Some("admitted"))["x"], 14.0);
+        });
+    }
+
+    #[test]
     fn beyond_the_limit_namespaces_are_shown_together_and_nothing_is_uncounted() {
         with_recorder(|snapshotter| {
             let mut namespaces = Namespaces::default();
