@@ -9,7 +9,7 @@ REQUIREMENTS := tests/python/requirements.txt
 TARGET_DIR = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test unit-test integration-test python-test format style check kafka-up kafka-down
+.PHONY: help setup build run test unit-test integration-test python-test container-test images format style check kafka-up kafka-down
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F '\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -43,6 +43,13 @@ python-test: ## run the end-to-end tests with the real Python client
 	  $(MAKE) --no-print-directory $(VENV)/ready && \
 	  TASKBROKER_TEST_BINARY="$(TARGET_DIR)/debug/taskbroker" $(VENV)/bin/python -m pytest tests/python $(PYTEST_FLAGS); \
 	else echo "there is no $(REQUIREMENTS): no Python tests to run"; fi
+
+container-test: ## run the tests that need Docker, with a daemon of their own where none answers (else they are skipped)
+	TASKBROKER_TEST_REQUIRE_DOCKER=1 scripts/with-docker $(CARGO) test --locked --test containers
+
+images: ## make the images of Kafka and the broker on this machine, for docker-compose.yml, without a registry
+	scripts/images kafka
+	scripts/images broker
 
 format: ## format the source
 	$(CARGO) fmt --all

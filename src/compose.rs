@@ -2,35 +2,37 @@
 
 mod kafka;
 pub mod playground;
+mod rules;
+pub mod store;
+mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
+    ledger::Unserved,
     policy::{Limits, Policy},
-    ports::{clock::Clock, outbox::Outbox, store::ActivationStore},
+    ports::{clock::Clock, outbox::Outbox},
 };
-use taskbroker_grpc::{GrpcOptions, GrpcServer};
+use taskbroker_grpc::GrpcServer;
 use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions, TopicMaker};
-use taskbroker_memory::MemoryStore;
 use taskbroker_proto::{MARK_HEADER, codec::Codec};
-use taskbroker_sqlite::{SqliteOptions, SqliteStore};
-use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics};
+use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics, StatsdOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use uuid::Uuid;
+use tracing::{error, warn};
 
+use self::workers::Push;
 use crate::{
-    engine::{Broker, Options, Ports},
-    settings::{DeliveryMode, Settings, StoreAdapter},
+    engine::{Broker, Health, Options, Ports},
+    reload::RulesWatch,
+    settings::Settings,
 };
+pub(crate) use kafka::cluster;
 
 /// How often health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// What of the time for stopping the gRPC calls under way may take.
-const DRAIN_SHARE: u32 = 4;
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -48,6 +50,7 @@ pub struct Daemon {
     stop_http: CancellationToken,
     grpc: Option<JoinHandle<()>>,
     http: Option<JoinHandle<()>>,
+    metering: JoinHandle<()>,
     shutdown_timeout: Duration,
 }
 
@@ -65,22 +68,38 @@ impl Daemon {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self> {
+        let hangup = rules::hangup()?;
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
+        let push = Push::new(settings)?;
         let health = HealthState::new();
         let stop_http = CancellationToken::new();
         let http_addr = http.as_ref().map(HttpServer::local_addr);
-        let http = http.map(|server| serve_http(server, metrics, health.clone(), stop_http.clone()));
+        let http = http.map(|server| serve_http(server, metrics.clone(), health.clone(), stop_http.clone()));
+        let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
-        let store = open_store(settings, clock.as_ref()).await?;
+        let store = store::open(settings, clock.as_ref()).await?;
         let topic_makers = kafka::create_topics(settings)?;
         let codec = Arc::new(Codec::new(settings.max_delay));
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
         let ports = Ports { store, feeds, outbox: Arc::clone(&outbox) as Arc<dyn Outbox>, codec, clock };
-        let broker = Broker::start(ports, engine_options(settings)).await.context("the store cannot be loaded")?;
+        let mut options = engine_options(settings);
+        let mut watch = settings.rules.clone().map(RulesWatch::new);
+        if let Some(watch) = &mut watch
+            && let Some(file) = watch.look().await
+        {
+            options.rules = rules::in_force(settings, &outbox, file);
+        }
+        let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
+
+        metrics.refresh_with(broker.refresh_gauges());
+        if let Some(push) = push {
+            push.begin(&broker);
+        }
 
         let stop_serving = CancellationToken::new();
+        rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
         watch_health(&broker, health.clone(), stop_serving.clone());
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
         let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
@@ -95,6 +114,7 @@ impl Daemon {
             stop_http,
             grpc,
             http,
+            metering,
             shutdown_timeout: settings.shutdown_timeout,
         })
     }
@@ -106,15 +126,24 @@ impl Daemon {
         drop(self.topic_makers);
         self.broker.stop_intake();
         self.stop_serving.cancel();
-        if let Some(grpc) = self.grpc {
-            finished(grpc, sixteenth * 5, "gRPC").await;
-        }
-        self.broker.shut_down(sixteenth * 8).await;
+        let at_once = match self.grpc {
+            Some(mut grpc) => {
+                let at_once = tokio::time::timeout(sixteenth, &mut grpc).await.is_ok();
+                if !at_once {
+                    finished(grpc, sixteenth * 4, "gRPC").await;
+                }
+                at_once
+            }
+            None => true,
+        };
+        // What calls under way did not need is for the groups: in a rebalance the last commits wait for all members.
+        self.broker.shut_down(sixteenth * if at_once { 12 } else { 8 }).await;
         self.outbox.close(sixteenth).await;
         self.stop_http.cancel();
         if let Some(http) = self.http {
             finished(http, sixteenth, "HTTP").await;
         }
+        finished(self.metering, sixteenth, "metering").await;
     }
 }
 
@@ -125,14 +154,10 @@ async fn finished(task: JoinHandle<()>, limit: Duration, what: &str) {
 }
 
 async fn bind_grpc(settings: &Settings) -> Result<Option<GrpcServer>> {
-    let Some(address) = settings.grpc_listen else { return Ok(None) };
-    let options = GrpcOptions {
-        host: address.ip().to_string(),
-        port: address.port(),
-        drain_time_max: settings.shutdown_timeout / DRAIN_SHARE,
-        ..GrpcOptions::default()
-    };
-    Ok(Some(GrpcServer::bind(options).await?))
+    match workers::grpc_options(settings) {
+        Some(options) => Ok(Some(GrpcServer::bind(options).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
@@ -163,36 +188,16 @@ fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
     let probe = broker.health_probe();
     tokio::spawn(async move {
         while !stop.is_cancelled() {
-            let reasons: Vec<String> = probe().troubles.iter().map(ToString::to_string).collect();
-            health.set_live(Condition::from_reasons(reasons.clone()));
-            health.set_ready(Condition::from_reasons(reasons));
+            let Health { troubles, unserved } = probe();
+            let reasons: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+            let unserved = unserved.iter().map(|Unserved { application, namespace, waiting, .. }| {
+                format!("no worker asks for {waiting} tasks of application {application:?}, namespace {namespace:?}")
+            });
+            health.set_ready(Condition::from_reasons(reasons.iter().cloned().chain(unserved).collect::<Vec<_>>()));
+            health.set_live(Condition::from_reasons(reasons));
             tokio::time::sleep(HEALTH_INTERVAL).await;
         }
     });
-}
-
-#[expect(clippy::disallowed_methods, reason = "the identity of a store in memory is made here")]
-async fn open_store(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn ActivationStore>> {
-    match settings.store.adapter {
-        StoreAdapter::Memory => {
-            warn!("store.adapter is memory: what is in flight is lost when the broker stops");
-            Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
-        }
-        StoreAdapter::Sqlite => {
-            let options = SqliteOptions::new(&settings.store.sqlite_path, clock.now().wall);
-            let path = settings.store.sqlite_path.display();
-            let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {path}"))?;
-            if let Some(aside) = &opened.set_aside {
-                error!(
-                    moved_to = %aside.path.display(),
-                    reason = aside.reason,
-                    "the store was damaged and was set aside; the broker starts with an empty one"
-                );
-            }
-            info!(%path, created = opened.created, checked = opened.checked, "store opened");
-            Ok(Arc::new(opened.store))
-        }
-    }
 }
 
 fn engine_options(settings: &Settings) -> Options {
@@ -213,7 +218,11 @@ fn engine_options(settings: &Settings) -> Options {
             delayed: store.max_delayed.get(),
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
+            unserved: store.max_unserved.get(),
+            parked: Limits::default().parked,
         },
+        topics: settings.kafka.sources.len().max(1),
+        default_application: settings.default_application.clone().map(String::into_boxed_str),
         ..Policy::default()
     };
     let store_bytes_max = store.max_bytes.map(NonZeroU64::get);
@@ -222,17 +231,17 @@ fn engine_options(settings: &Settings) -> Options {
 
 /// What can be set and is not plugged in here: to go on without it would expose, lose or run something.
 fn unwired(settings: &Settings) -> Result<()> {
-    let refused = [
-        (settings.delivery.mode == DeliveryMode::Push, "delivery_mode: push"),
-        (!settings.grpc.shared_secrets.is_empty(), "grpc_shared_secret"),
-        (settings.grpc.tls.is_some(), "grpc_tls_certificate"),
-        (settings.rules.is_some(), "runtime_config_path"),
-        (settings.canary_tasks > 0, "canary_tasks"),
-    ];
+    let refused = [(settings.canary_tasks > 0, "canary_tasks")];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => bail!("{what} is not supported yet"),
         None => Ok(()),
     }
+}
+
+/// Where metrics are sent, if anywhere.
+pub fn statsd_options(settings: &Settings) -> Option<StatsdOptions> {
+    let address = settings.metrics.statsd_address.as_ref()?;
+    Some(StatsdOptions { tags: settings.metrics.default_tags.clone(), ..StatsdOptions::new(address) })
 }
 
 /// The clock that everything runs by.

@@ -4,4 +4,5 @@ pub mod cli;
 pub mod compose;
 pub mod dev;
 pub mod engine;
+pub mod reload;
 pub mod settings;

@@ -119,3 +119,49 @@ fn every_path_of_ours_that_is_named_exists() {
         }
     }
 }
+
+/// The rows of `docs/compatibility.md`: what is compared, how it stands, and the tests that are named.
+fn comparisons(text: &str) -> Vec<(String, String, Vec<String>)> {
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Reference"));
+    rows.map(|row| {
+        // A bar within a cell is written `\\|`.
+        let cells: Vec<String> = row.replace("\\|", "\u{1}").split('|').map(|cell| cell.trim().to_owned()).collect();
+        let [_, what, how, _, tests, _] = cells.as_slice() else { panic!("a row of four cells: {row}") };
+        (what.clone(), how.clone(), between(tests, '`').map(str::to_owned).collect())
+    })
+    .collect()
+}
+
+#[test]
+fn what_is_called_the_same_is_proven_by_a_test_that_exists() {
+    let rows = comparisons(&read("docs/compatibility.md"));
+    assert!(rows.len() > 100, "{}", rows.len());
+    for (what, how, tests) in rows {
+        assert!(["*same*", "*better*", "*not supported*"].contains(&how.as_str()), "{what}: {how}");
+        assert!(how != "*same*" || !tests.is_empty(), "{what}: no test");
+        for test in tests {
+            let (path, name) = test.split_once("::").unwrap_or_else(|| panic!("{what}: {test} is no path::name"));
+            let text = read(path);
+            let is_there = ["fn ", "def "].iter().any(|keyword| text.contains(&format!("{keyword}{name}(")));
+            assert!(is_there, "{what}: there is no test {test}");
+        }
+    }
+}
+
+#[test]
+fn every_setting_is_compared() {
+    let text = read("docs/compatibility.md");
+    let named: BTreeSet<&str> = between(&text, '`').collect();
+    let (mut section, mut missing) = (Vec::new(), Vec::new());
+    for line in read("config/default.yaml").lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        section.truncate((name.len() - name.trim_start().len()) / 2);
+        section.push(name.trim().to_owned());
+        let key = section.join(".");
+        if !value.trim().is_empty() && !named.contains(key.as_str()) && !key.starts_with("kafka_topics") {
+            missing.push(key);
+        }
+    }
+    missing.retain(|key| key != "kafka_clusters");
+    assert_eq!(missing, Vec::<String>::new());
+}

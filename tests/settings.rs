@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "settings/checks.rs"]
+mod checks;
+#[path = "settings/deployments.rs"]
+mod deployments;
 #[path = "settings/errors.rs"]
 mod errors;
 #[path = "settings/existing.rs"]

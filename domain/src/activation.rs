@@ -129,6 +129,12 @@ pub struct Activation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub [u8; 16]);
 
+impl TopicId {
+    /// Stands in a position until the first assignment says which log it is about: what is taken over from the existing
+    /// system knows partitions by number alone. No cluster gives it (it is the last of all UUIDs, and not of version 4).
+    pub const UNKNOWN: Self = Self([0xff; 16]);
+}
+
 impl fmt::Display for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Uuid::from_bytes(self.0).hyphenated())

@@ -34,8 +34,12 @@ pub enum Full {
     Processing,
     /// `store.max_outbox_count`.
     Outgoing,
+    /// So much was refused for good by Kafka that somebody has to decide about it (`taskbroker parked`).
+    Parked,
     /// `store.max_size`.
     Store,
+    /// The disk of the store has hardly any room left.
+    Disk,
     /// `store.payload_memory_bytes`: payloads come faster than they are written.
     Memory,
     /// Activations come faster than they are written.
@@ -50,9 +54,28 @@ impl Full {
             Self::Delayed => "delay_limit",
             Self::Processing => "processing_limit",
             Self::Outgoing => "outbox_limit",
+            Self::Parked => "parked_limit",
             Self::Store => "db_size_limit",
+            Self::Disk => "disk_room",
             Self::Memory => "payload_memory",
             Self::Journal => "store_speed",
+        }
+    }
+}
+
+impl Limits {
+    /// The part of one of several: at least one of each.
+    #[must_use]
+    pub fn part(self, of: usize) -> Self {
+        let part = |limit: usize| (limit / of.max(1)).max(1);
+        let Self { pending, delayed, processing, outgoing, unserved, parked } = self;
+        Self {
+            pending: part(pending),
+            delayed: part(delayed),
+            processing: part(processing),
+            outgoing: part(outgoing),
+            unserved: part(unserved),
+            parked: part(parked),
         }
     }
 }
@@ -64,6 +87,7 @@ pub fn room(depths: Depths, limits: Limits) -> Result<usize, Full> {
         0 => Err(full),
         left => Ok(left),
     };
+    left(limits.parked, depths.parked, Full::Parked)?;
     left(limits.outgoing, depths.retry + depths.forward + depths.failed, Full::Outgoing)?;
     left(limits.processing, depths.processing, Full::Processing)?;
     left(limits.delayed, depths.delayed, Full::Delayed)?;

@@ -41,6 +41,16 @@ pub struct Policy {
     pub offset_reset: OffsetReset,
     /// The same, by topic.
     pub offset_resets: BTreeMap<Arc<str>, OffsetReset>,
+    /// How long nobody asks for what waits until it counts as unserved. 10 s: a worker that found nothing asks again within
+    /// 5 s (the Python client's back-off).
+    pub unserved_after: Duration,
+    /// What an activation without an application belongs to; none: to the application without a name.
+    pub default_application: Option<Box<str>>,
+    /// A lease found at start lasts at least so long from then on, so that workers can report what they finished meanwhile.
+    /// 60 s, as in the existing system (`upkeep_deadline_reset_skip_after_startup_sec`).
+    pub quiet_after_start: Duration,
+    /// How many topics are consumed. Beyond the limits each may have its part of them.
+    pub topics: usize,
     /// How much may be in flight.
     pub limits: Limits,
 }
@@ -56,6 +66,11 @@ pub struct Limits {
     pub processing: usize,
     /// Entries that wait to be published. Of its own, so that a dead-letter cluster that is away stops nothing else for long.
     pub outgoing: usize,
+    /// Entries that wait for a worker and for which nobody asks. Up to so many leave the budget of the others.
+    pub unserved: usize,
+    /// Entries that Kafka refused for good and that wait for somebody to decide. Few in a system that is well: at so many
+    /// it is time to look, before they fill the disk.
+    pub parked: usize,
 }
 
 impl Policy {
@@ -83,14 +98,18 @@ impl Default for Policy {
             group_commit_interval: Duration::from_millis(100),
             offset_reset: OffsetReset::default(),
             offset_resets: BTreeMap::new(),
+            unserved_after: Duration::from_secs(10),
+            default_application: None,
+            quiet_after_start: Duration::from_secs(60),
+            topics: 1,
             limits: Limits::default(),
         }
     }
 }
 
 impl Default for Limits {
-    /// The limits of the existing system; the one on what leaves is ours.
+    /// The limits of the existing system; those on what leaves and on what nobody asks for are ours.
     fn default() -> Self {
-        Self { pending: 2048, delayed: 8192, processing: 2048, outgoing: 100_000 }
+        Self { pending: 2048, delayed: 8192, processing: 2048, outgoing: 100_000, unserved: 100_000, parked: 10_000 }
     }
 }

@@ -250,6 +250,9 @@ pub struct Known {
     pub log_end: i64,
     /// An earlier log of the same name was read: this one is new, and no record of it was seen.
     pub recreated: bool,
+    /// The journal's position was taken over from the existing system, which commits seldom: a lower one of the group is
+    /// its own, and no rewind.
+    pub taken_over: bool,
     /// What the operator chose for a first start.
     pub reset: OffsetReset,
 }
@@ -292,6 +295,8 @@ pub struct Plan {
 pub enum Because {
     /// The journal's position, at or above the group's.
     Stored,
+    /// The position taken over from the existing system, at or above the group's.
+    TakenOver,
     /// The group's position, above the journal's.
     Committed,
     /// Somebody set the group's position back, and it wins.
@@ -346,10 +351,11 @@ fn choose(known: Known) -> Result<(i64, Because), NoStart> {
         (Some(stored), Some(GroupPosition { offset, by: By::ThisStore })) if offset > stored => {
             Err(NoStart::OlderCopy { stored, committed: offset })
         }
-        (Some(stored), Some(GroupPosition { offset, by: By::Somebody })) if offset < stored => {
+        (Some(stored), Some(GroupPosition { offset, by: By::Somebody })) if offset < stored && !known.taken_over => {
             Ok((offset, Because::Rewound))
         }
         (Some(stored), Some(GroupPosition { offset, .. })) if offset > stored => Ok((offset, Because::Committed)),
+        (Some(stored), _) if known.taken_over => Ok((stored, Because::TakenOver)),
         (Some(stored), _) => Ok((stored, Because::Stored)),
         (None, Some(GroupPosition { offset, .. })) => Ok((offset, Because::Committed)),
         (None, None) if known.recreated => Ok((known.log_start, Because::Reset)),

@@ -282,7 +282,7 @@ proptest! {
     ) {
         let committed = committed.map(|(offset, by)| GroupPosition { offset, by });
         let log_end = log_start + length;
-        let known = Known { stored, committed, log_start, log_end, recreated: false, reset: OffsetReset::Earliest };
+        let known = Known { stored, committed, log_start, log_end, recreated: false, taken_over: false, reset: OffsetReset::Earliest };
         let Ok(plan) = plan(known) else { return Ok(()) };
         prop_assert!((log_start..=log_end).contains(&plan.at));
         let done = stored.max(committed.map(|committed| committed.offset)).unwrap_or(log_start);
@@ -302,7 +302,15 @@ fn any_committer() -> impl Strategy<Value = CommittedBy> {
 
 fn known(stored: Option<i64>, committed: Option<(i64, CommittedBy)>) -> Known {
     let committed = committed.map(|(offset, by)| GroupPosition { offset, by });
-    Known { stored, committed, log_start: 10, log_end: 90, recreated: false, reset: OffsetReset::Latest }
+    Known {
+        stored,
+        committed,
+        log_start: 10,
+        log_end: 90,
+        recreated: false,
+        taken_over: false,
+        reset: OffsetReset::Latest,
+    }
 }
 
 #[test]

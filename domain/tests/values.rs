@@ -55,8 +55,8 @@ proptest! {
     fn there_is_room_exactly_when_no_limit_is_reached(
         pending in 0..6_usize, delayed in 0..6_usize, processing in 0..6_usize, retry in 0..4_usize, failed in 0..4_usize,
     ) {
-        let depths = Depths { pending, delayed, processing, retry, forward: 0, failed, parked: 100, done: 100 };
-        let limits = Limits { pending: 3, delayed: 3, processing: 3, outgoing: 3 };
+        let depths = Depths { pending, delayed, processing, retry, forward: 0, failed, parked: 2, done: 100 };
+        let limits = Limits { pending: 3, delayed: 3, processing: 3, outgoing: 3, parked: 3, unserved: 0 };
         let full = pending >= 3 || delayed >= 3 || processing >= 3 || retry + failed >= 3;
         match room(depths, limits) {
             Ok(left) => prop_assert!(!full && left == 3 - pending),
@@ -67,7 +67,7 @@ proptest! {
 
 #[test]
 fn the_limit_that_is_reached_is_named() {
-    let limits = Limits { pending: 1, delayed: 1, processing: 1, outgoing: 1 };
+    let limits = Limits { pending: 1, delayed: 1, processing: 1, outgoing: 1, parked: 1, unserved: 0 };
     let none = Depths::default();
     assert_eq!(room(none, limits), Ok(1));
     assert_eq!(room(Depths { pending: 1, ..none }, limits), Err(Full::Pending));
@@ -75,6 +75,7 @@ fn the_limit_that_is_reached_is_named() {
     assert_eq!(room(Depths { processing: 1, ..none }, limits), Err(Full::Processing));
     assert_eq!(room(Depths { retry: 1, ..none }, limits), Err(Full::Outgoing));
     assert_eq!(room(Depths { failed: 1, ..none }, limits), Err(Full::Outgoing));
+    assert_eq!(room(Depths { parked: 1, ..none }, limits), Err(Full::Parked));
     let words: BTreeSet<_> =
         [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing].iter().map(|full| full.as_str()).collect();
     assert_eq!(words.len(), 4);

@@ -4,6 +4,7 @@
 //! - [`raw`]: the broker's side of `ConsumerService`, which answers with stored bytes instead of decoded messages.
 //! - [`codec::Codec`]: what the broker reads from an activation's bytes, and the retry it composes of them.
 
+mod arguments;
 pub mod codec;
 pub mod raw;
 mod routes;

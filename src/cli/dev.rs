@@ -95,7 +95,7 @@ fn try_dev(args: &Dev) -> Result<Summary> {
 
 async fn play(args: &Dev, places: &Places, clock: Arc<dyn Clock>, warnings: RecentWarnings) -> Result<Summary> {
     let mut signals = Signals::new()?;
-    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"))?;
+    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), None)?;
     let wishes = Wishes {
         store: places.store.clone(),
         grpc_port: args.grpc_port,

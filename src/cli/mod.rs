@@ -1,15 +1,19 @@
 //! The commands of the program.
 
 mod check;
+mod connect;
 mod dev;
+mod downgrade;
+mod healthcheck;
 mod inspect;
+mod parked;
 mod run;
 mod signals;
 mod store;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::settings::Sources;
 
@@ -20,8 +24,20 @@ struct Cli {
     /// The configuration file (YAML). Environment variables TASKBROKER_* go over it.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to run, in the words of the system that this program replaces.
+    #[arg(short, long, value_enum, default_value_t = Part::Broker)]
+    run: Part,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// What can be run without a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The broker.
+    Broker,
+    /// Bring the store's tables up to date, and end. The broker does that itself when it opens a file.
+    Migrations,
 }
 
 #[derive(Debug, Subcommand)]
@@ -31,7 +47,18 @@ enum Command {
     /// Try it out: Kafka in memory, the broker, sample tasks and workers, and a view of how the tasks flow.
     Dev(dev::Dev),
     /// Print the effective configuration with the source of each value; exit with 2 if it cannot be used.
-    CheckConfig,
+    CheckConfig {
+        /// Dial each Kafka cluster with its credentials and say what was found, within 10 s; exit with 1 if something is not
+        /// as it has to be. Changes nothing.
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Ask the broker on this machine whether it lives; exit with 0 if so. For health checks of containers.
+    Healthcheck {
+        /// Where it serves probes; otherwise port TASKBROKER_HTTP_PORT, or 9464, on loopback.
+        #[arg(long, value_name = "IP:PORT")]
+        address: Option<SocketAddr>,
+    },
     /// Show what is in a store, live or left behind.
     Inspect {
         /// The store's file.
@@ -48,6 +75,31 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },
+    /// Decide about what Kafka refused for good, and about rows that made no sense.
+    Parked {
+        /// The store. No broker may have it open.
+        file: PathBuf,
+        #[command(subcommand)]
+        action: ParkedAction,
+    },
+    /// Write a store back as the existing system (getsentry/taskbroker) has it, in place or to another file.
+    Downgrade {
+        /// The store. No broker may have it open.
+        file: PathBuf,
+        /// Where to; must not exist. Without it the file is replaced, and the store kept under another name.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ParkedAction {
+    /// List it.
+    List,
+    /// Let it be published again at the next start; what made no sense goes to the dead-letter topic.
+    Retry(parked::Which),
+    /// Remove it for good.
+    Drop(parked::Which),
 }
 
 /// Something failed while running.
@@ -61,15 +113,22 @@ pub fn main() -> ExitCode {
     let configured = cli.config.is_some();
     let sources = Sources::of_this_process(cli.config);
     match cli.command.unwrap_or(Command::Run) {
+        Command::Run if cli.run == Part::Migrations => run::migrations(&sources),
         Command::Run => run::run(&sources),
         Command::Dev(_) if configured => {
             complain(&anyhow::anyhow!("dev brings its own settings: leave out --config, or use run with it"));
             ExitCode::from(UNUSABLE)
         }
         Command::Dev(args) => dev::dev(&args),
-        Command::CheckConfig => check::check_config(&sources),
+        Command::CheckConfig { connect } => check::check_config(&sources, connect),
+        Command::Healthcheck { address } => {
+            let port = std::env::var("TASKBROKER_HTTP_PORT").ok();
+            healthcheck::healthcheck(address.unwrap_or_else(|| healthcheck::default_address(port.as_deref())))
+        }
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
+        Command::Parked { file, action } => parked::parked(&file, &action),
+        Command::Downgrade { file, to } => downgrade::downgrade(&file, to.as_deref()),
     }
 }
 

@@ -32,6 +32,22 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     code
 }
 
+/// `--run migrations`: there is nothing to do, which a job of a deployment takes for done.
+pub(super) fn migrations(sources: &Sources) -> ExitCode {
+    match settings::load(sources) {
+        Ok(_) => {
+            complain(&anyhow::anyhow!(
+                "warning: no migrations are run: the broker brings its store up to date when it opens it"
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.into());
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
 fn logs(settings: &Settings) -> Result<LogGuard> {
     let format = match settings.log.format {
         Format::Text => LogFormat::Text,
@@ -62,11 +78,13 @@ fn serve(loaded: &Loaded) -> ExitCode {
 }
 
 async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
-    info!(version = env!("CARGO_PKG_VERSION"), "taskbroker starts");
+    // As many as the processors, or fewer where the cgroup's CPU quota allows less.
+    let worker_threads = tokio::runtime::Handle::current().metrics().num_workers();
+    info!(version = env!("CARGO_PKG_VERSION"), worker_threads, "taskbroker starts");
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"))?;
+    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), compose::statsd_options(&loaded.settings))?;
     let mut signals = Signals::new()?;
     let daemon = tokio::select! {
         daemon = Daemon::start(&loaded.settings, compose::clock(), metrics) => daemon?,

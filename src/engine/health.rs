@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use taskbroker_domain::time::Steady;
+use taskbroker_domain::{ledger::Unserved, time::Steady};
 
 use super::shared::Shared;
 
@@ -14,6 +14,8 @@ use super::shared::Shared;
 pub struct Health {
     /// What stands still; empty: healthy.
     pub troubles: Vec<Trouble>,
+    /// What waits and nobody asks for. Nothing that the broker could mend: it is alive, but not ready.
+    pub unserved: Vec<Unserved>,
 }
 
 /// Something that stands still.
@@ -93,6 +95,6 @@ impl Shared {
             over(&self.pulse.ticked).map(Trouble::TimersLate),
             over(&self.pulse.claim_waits).map(Trouble::NothingHandedOut),
         ];
-        Health { troubles: troubles.into_iter().flatten().collect() }
+        Health { troubles: troubles.into_iter().flatten().collect(), unserved: self.lock().unserved() }
     }
 }

@@ -10,14 +10,17 @@ use taskbroker_domain::{
         source::{ActivationSource, Assigned, AssignmentId, Barrier, Record, SourceEvent},
     },
     positions::{Because, Reading},
-    rules::Fate,
-    time::Now,
+    rules::{Fate, Rules},
+    time::{Now, Timestamp},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::shared::{FeedState, Shared};
+use super::{
+    rules::InForce,
+    shared::{FeedState, Shared},
+};
 
 /// How long to wait before looking for room again, when there is none.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
@@ -92,8 +95,9 @@ async fn handle(shared: &Shared, feed: &FeedState, event: SourceEvent) {
 
 fn take_in(shared: &Shared, feed: &FeedState, partition: &PartitionId, assignment: AssignmentId, records: Vec<Record>) {
     let now = shared.clock.now().wall;
-    let decoded = records.into_iter().map(|record| (feed.codec.decode(&record, partition, now), record));
-    let decoded: Vec<(Result<Activation, Undecodable>, Record)> = decoded.collect();
+    let rules = shared.rules.get();
+    let decoded = records.into_iter().map(|record| (decode(feed, partition, &rules, &record, now), record));
+    let decoded: Vec<(Decoded, Record)> = decoded.collect();
     let mut decoded = decoded.into_iter().peekable();
     while decoded.peek().is_some() {
         let step = decoded.by_ref().take(STEP_MAX);
@@ -111,21 +115,23 @@ fn take_in(shared: &Shared, feed: &FeedState, partition: &PartitionId, assignmen
     }
 }
 
-fn admit(
-    feed: &FeedState,
-    ledger: &mut Ledger,
-    origin: Origin,
-    activation: Result<Activation, Undecodable>,
-    record: Record,
-    now: Now,
-) {
+/// An activation and what the rules say of it; or why it is none.
+type Decoded = Result<(Activation, Fate), Undecodable>;
+
+fn decode(feed: &FeedState, partition: &PartitionId, rules: &Rules, record: &Record, now: Timestamp) -> Decoded {
+    let activation = feed.codec.decode(record, partition, now)?;
+    let fate = InForce::fate(rules, feed.codec.as_ref(), &activation);
+    Ok((activation, fate))
+}
+
+fn admit(feed: &FeedState, ledger: &mut Ledger, origin: Origin, activation: Decoded, record: Record, now: Now) {
     let (meters, topic) = (&feed.meters, &feed.topic);
     meters.read.increment(1);
     if ledger.read(origin, record.leader_epoch, now) == Reading::Known {
         return meters.known.increment(1);
     }
     match activation {
-        Ok(activation) => match ledger.admit(origin, activation, Fate::Keep, now) {
+        Ok((activation, fate)) => match ledger.admit(origin, activation, fate, now) {
             Admitted::New => {}
             Admitted::Duplicate => meters.duplicates.increment(1),
             Admitted::SettledEarly => meters.settled_early.increment(1),
@@ -166,6 +172,7 @@ fn assign(shared: &Shared, feed: &FeedState, assigned: &Assigned) {
 fn reason(because: Because) -> &'static str {
     match because {
         Because::Stored => "stored position",
+        Because::TakenOver => "position taken over from the existing system",
         Because::Committed => "group's position",
         Because::Rewound => "group's position was set back",
         Because::Reset => "no position is known (kafka_auto_offset_reset)",

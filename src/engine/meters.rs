@@ -1,9 +1,12 @@
 //! Metrics of the engine. Handles are made once; nothing here looks a name up on the hot path.
 
+mod gauges;
+mod namespaces;
+
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -11,7 +14,6 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use taskbroker_domain::{
     admission::Full,
-    ledger::{Counts, NamespaceStats, Stats},
     ports::{
         outbox::Destination,
         service::{Reported, Verdict},
@@ -21,7 +23,8 @@ use taskbroker_domain::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::shared::Shared;
+use self::gauges::Gauges;
+use super::{demand::Announcer, shared::Shared};
 
 /// How often gauges are set.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -40,14 +43,29 @@ pub(super) struct Meters {
     waited_seconds: Histogram,
     commit_seconds: Histogram,
     commit_rows: Histogram,
-    intake_paused: [Gauge; 7],
-    pausing: AtomicBool,
+    intake_paused: [Gauge; LIMITS.len()],
+    intake_pauses: [Counter; LIMITS.len()],
+    /// Which limit pauses intake, by its place; [`UNKNOWN`] at first, [`NONE`] while none does.
+    pausing: AtomicUsize,
+    gauges: Mutex<Gauges>,
 }
+
+const NONE: usize = usize::MAX;
+const UNKNOWN: usize = usize::MAX - 1;
 
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
-const LIMITS: [Full; 7] =
-    [Full::Pending, Full::Delayed, Full::Processing, Full::Outgoing, Full::Store, Full::Memory, Full::Journal];
+const LIMITS: [Full; 9] = [
+    Full::Pending,
+    Full::Delayed,
+    Full::Processing,
+    Full::Outgoing,
+    Full::Parked,
+    Full::Store,
+    Full::Disk,
+    Full::Memory,
+    Full::Journal,
+];
 
 impl Meters {
     pub(super) fn new() -> Self {
@@ -68,7 +86,9 @@ impl Meters {
             commit_seconds: histogram!("taskbroker_commit_seconds"),
             commit_rows: histogram!("taskbroker_commit_rows"),
             intake_paused: LIMITS.map(|limit| gauge!("taskbroker_intake_paused", "reason" => limit.as_str())),
-            pausing: AtomicBool::new(true),
+            intake_pauses: LIMITS.map(|limit| counter!("taskbroker_intake_pauses_total", "reason" => limit.as_str())),
+            pausing: AtomicUsize::new(UNKNOWN),
+            gauges: Mutex::default(),
         }
     }
 
@@ -110,16 +130,20 @@ impl Meters {
 
     /// Intake has room.
     pub(super) fn room(&self) {
-        if self.pausing.swap(false, Ordering::Relaxed) {
+        if self.pausing.swap(NONE, Ordering::Relaxed) != NONE {
             self.intake_paused.iter().for_each(|gauge| gauge.set(0.0));
         }
     }
 
     /// Intake is paused by a limit.
     pub(super) fn full(&self, full: Full) {
-        self.pausing.store(true, Ordering::Relaxed);
-        for (limit, gauge) in LIMITS.iter().zip(&self.intake_paused) {
-            gauge.set(if *limit == full { 1.0 } else { 0.0 });
+        let Some(place) = LIMITS.iter().position(|limit| *limit == full) else { return };
+        if self.pausing.swap(place, Ordering::Relaxed) == place {
+            return;
+        }
+        for (index, (gauge, pauses)) in self.intake_paused.iter().zip(&self.intake_pauses).enumerate() {
+            gauge.set(if index == place { 1.0 } else { 0.0 });
+            pauses.increment(u64::from(index == place));
         }
     }
 }
@@ -175,12 +199,14 @@ impl FeedMeters {
 
 /// Sets gauges and checks conservation until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut announcer = Announcer::default();
     loop {
-        let stats = shared.stats();
-        if stats.imbalance != 0 {
-            error!(imbalance = stats.imbalance, "conservation is violated: activations were lost or made up");
+        let imbalance = refresh(&shared);
+        if imbalance != 0 {
+            error!(imbalance, "conservation is violated: activations were lost or made up");
         }
-        show(&shared, &stats);
+        let unserved = shared.lock().unserved();
+        announcer.show(&unserved, shared.clock.now().steady);
         match shared.store.usage().await {
             Ok(usage) => {
                 gauge!("taskbroker_store_used_bytes").set(usage.used_bytes as f64);
@@ -196,62 +222,11 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-fn show(shared: &Shared, stats: &Stats) {
-    let depth = |state: &'static str, depth: usize| gauge!("taskbroker_depth", "state" => state).set(depth as f64);
-    depth("pending", stats.depths.pending);
-    depth("delayed", stats.depths.delayed);
-    depth("processing", stats.depths.processing);
-    depth("retry", stats.depths.retry);
-    depth("forward", stats.depths.forward);
-    depth("failed", stats.depths.failed);
-    depth("parked", stats.depths.parked);
-    depth("done", stats.depths.done);
-    gauge!("taskbroker_conservation_imbalance").set(stats.imbalance as f64);
-    gauge!("taskbroker_payload_memory_bytes").set(stats.resident_bytes as f64);
-    gauge!("taskbroker_payload_bytes").set(stats.payload_bytes as f64);
-    gauge!("taskbroker_early_reports").set(stats.early_reports as f64);
-    gauge!("taskbroker_tombstones").set(stats.tombstones as f64);
-    counter!("taskbroker_leases_lost_total").absolute(stats.lost_leases);
-    let now = shared.clock.now().wall;
-    let age = |at: Option<taskbroker_domain::time::Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
-    gauge!("taskbroker_oldest_pending_seconds").set(age(stats.oldest_ready));
-    for namespace in &stats.namespaces {
-        show_namespace(namespace, age(namespace.oldest_ready));
-    }
-    for partition in &stats.partitions {
-        let labels = [
-            ("topic", partition.partition.topic.to_string()),
-            ("partition", partition.partition.partition.to_string()),
-        ];
-        gauge!("taskbroker_kafka_lag", &labels).set(partition.lag as f64);
-        gauge!("taskbroker_kafka_assigned", &labels).set(if partition.assigned { 1.0 } else { 0.0 });
-    }
-}
-
-fn show_namespace(namespace: &NamespaceStats, oldest: f64) {
-    let NamespaceStats { application, namespace, counts, .. } = namespace;
-    let labels = [("application", application.to_string()), ("namespace", namespace.to_string())];
-    gauge!("taskbroker_namespace_oldest_pending_seconds", &labels).set(oldest);
-    gauge!("taskbroker_in_flight", &labels).set(counts.in_flight as f64);
-    let Counts { loaded, admitted, completed, discarded, dead_lettered, expired, .. } = *counts;
-    let Counts { retried, forwarded, dropped, withdrawn, in_flight: _, .. } = *counts;
-    for (event, count) in [
-        ("loaded", loaded),
-        ("admitted", admitted),
-        ("completed", completed),
-        ("discarded", discarded),
-        ("dead_lettered", dead_lettered),
-        ("expired", expired),
-        ("retried", retried),
-        ("forwarded", forwarded),
-        ("dropped", dropped),
-        ("withdrawn", withdrawn),
-    ] {
-        let labels = [
-            ("application", application.to_string()),
-            ("namespace", namespace.to_string()),
-            ("event", event.to_owned()),
-        ];
-        counter!("taskbroker_activations_total", &labels).absolute(count);
-    }
+/// Sets the gauges of the ledger. Returns its imbalance.
+pub(super) fn refresh(shared: &Shared) -> i64 {
+    // The picture is taken under the lock of who shows it: an older one must not follow a newer one.
+    let mut gauges = shared.meters.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+    let stats = shared.stats();
+    gauges.show(&stats, shared.clock.now().wall);
+    stats.imbalance
 }

@@ -3,18 +3,23 @@
 //! ```text
 //!  feeds ───▶ ingest ──┐                ┌──▶ committer ──▶ store
 //!  workers ─▶ service ─┼──▶ Ledger ─────┼──▶ publisher ──▶ outbox
+//!                      │                ├──▶ dispatch ───▶ workers (push delivery)
 //!  clock ───▶ timekeeper                └──▶ payloads  ◀── store
 //! ```
 //!
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
+mod claims;
 mod committer;
+mod demand;
+mod dispatch;
 mod durable;
 mod health;
 mod ingest;
 mod meters;
 mod payloads;
 mod publisher;
+mod rules;
 mod service;
 mod shared;
 mod shares;
@@ -34,11 +39,13 @@ use taskbroker_domain::{
         source::{ActivationSource, GroupCommit},
         store::{ActivationStore, StoreError},
     },
+    rules::Rules,
 };
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
+pub use self::dispatch::DispatchOptions;
 pub use self::health::{Health, Trouble};
 use self::shared::Shared;
 
@@ -71,10 +78,16 @@ pub struct Feed {
 pub struct Options {
     /// What the ledger decides by.
     pub policy: Policy,
+    /// The rules in force at start.
+    pub rules: Rules,
     /// The header that marks a retry of ours.
     pub mark_header: &'static str,
     /// Intake pauses while the store holds more than this many bytes.
     pub store_bytes_max: Option<u64>,
+    /// Intake pauses while the store's disk has less room than this: a full disk stops removals as well as insertions, so
+    /// that some has to be left for what is under way. 64 MiB: a write-ahead log at its usual 16 MiB, a commit of as many
+    /// payloads as may be unwritten, and what comes within the second until it is looked at again.
+    pub disk_room_min: u64,
     /// How many records are taken from the source at once.
     pub batch_max: usize,
     /// How many messages may be on their way to each destination.
@@ -91,8 +104,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            rules: Rules::default(),
             mark_header: "taskbroker-origin",
             store_bytes_max: None,
+            disk_room_min: 64 << 20,
             batch_max: 1024,
             publish_concurrency: 64,
             store_wait: Duration::from_secs(10),
@@ -151,6 +166,7 @@ impl Broker {
         });
         self.supervise("timekeeper", &self.journal, timekeeper::run(shared.clone(), self.journal.clone()));
         self.supervise("payloads", intake, payloads::run(shared.clone(), intake.clone()));
+        self.supervise("rules", intake, rules::run(shared.clone(), intake.clone()));
         self.supervise("publisher", intake, publisher::run(shared.clone(), intake.clone()));
         self.supervise("meters", &self.journal, meters::run(shared.clone(), self.journal.clone()));
         for feed in &shared.feeds {
@@ -186,6 +202,28 @@ impl Broker {
     pub fn health_probe(&self) -> impl Fn() -> Health + Send + Sync + Clone + 'static {
         let shared = self.shared.clone();
         move || shared.health()
+    }
+
+    /// Puts rules in force, for what comes in and for what is here.
+    pub fn set_rules(&self, rules: Rules) {
+        self.shared.rules.set(rules);
+    }
+
+    /// A way to put rules in force after the broker itself has been moved elsewhere.
+    pub fn rules_setter(&self) -> impl Fn(Rules) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |rules| shared.rules.set(rules)
+    }
+
+    /// Brings the gauges of the ledger up to date; can be called after the broker itself has been moved elsewhere, and does nothing
+    /// once it is gone.
+    pub fn refresh_gauges(&self) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                meters::refresh(&shared);
+            }
+        }
     }
 
     /// A picture of the ledger.

@@ -27,6 +27,7 @@ use super::{
     durable::Durable,
     health::Pulse,
     meters::{FeedMeters, Meters},
+    rules::InForce,
     shares::{Share, Shares},
 };
 
@@ -45,9 +46,15 @@ pub(super) struct Shared {
     pub(super) payloads: Notify,
     pub(super) payloads_read: Notify,
     pub(super) outgoing: Notify,
+    /// Rung when an application that had nothing to hand out has something.
+    pub(super) ready: Notify,
     pub(super) pulse: Pulse,
     pub(super) meters: Meters,
+    pub(super) rules: InForce,
     store_is_full: AtomicBool,
+    /// Its disk has less room than is kept for what is under way.
+    disk_is_full: AtomicBool,
+    awakenings: AtomicU64,
 }
 
 /// A feed, and what its loop goes by.
@@ -57,6 +64,7 @@ pub(super) struct FeedState {
     pub(super) source: Arc<dyn ActivationSource>,
     pub(super) codec: Arc<dyn ActivationCodec>,
     pub(super) room_changed: Notify,
+    paused: Mutex<Option<Full>>,
     pub(super) meters: FeedMeters,
 }
 
@@ -64,7 +72,19 @@ impl FeedState {
     fn new(index: usize, feed: Feed) -> Arc<Self> {
         let Feed { topic, source, codec } = feed;
         let meters = FeedMeters::new(&topic);
-        Arc::new(Self { index, topic, source, codec, room_changed: Notify::new(), meters })
+        let paused = Mutex::default();
+        Arc::new(Self { index, topic, source, codec, room_changed: Notify::new(), paused, meters })
+    }
+
+    /// Room as it is, but for a feed that paused: too little is none.
+    fn resume(&self, room: Result<usize, Full>, least: usize) -> Result<usize, Full> {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = match (room, *paused) {
+            (Ok(room), Some(full)) if room < least => Err(full),
+            (room, _) => room,
+        };
+        *paused = room.err();
+        room
     }
 }
 
@@ -110,6 +130,7 @@ impl Shared {
             outbox,
             codec,
             clock,
+            rules: InForce::new(options.rules.clone()),
             options,
             durable: Durable::default(),
             committer: Alarm::default(),
@@ -117,10 +138,13 @@ impl Shared {
             payloads: Notify::new(),
             payloads_read: Notify::new(),
             outgoing: Notify::new(),
+            ready: Notify::new(),
             meters: Meters::new(),
             shares: Shares::new(feeds.len()),
             feeds,
             store_is_full: AtomicBool::new(false),
+            disk_is_full: AtomicBool::new(false),
+            awakenings: AtomicU64::new(0),
         }
     }
 
@@ -132,10 +156,10 @@ impl Shared {
     /// One step on the ledger; whoever has something to do after it is woken.
     pub(super) fn step<T>(&self, act: impl FnOnce(&mut Ledger, Now) -> T) -> T {
         let now = self.clock.now();
-        let (result, commit, wake) = {
+        let (result, commit, wake, awakenings) = {
             let mut ledger = self.lock();
             let result = act(&mut ledger, now);
-            (result, ledger.commit_wanted(now), ledger.next_wake(now))
+            (result, ledger.commit_wanted(now), ledger.next_wake(now), ledger.awakenings())
         };
         match commit {
             CommitWanted::Now => self.committer.due(now, Duration::ZERO),
@@ -144,6 +168,9 @@ impl Shared {
         }
         if let Some(wait) = wake {
             self.timekeeper.due(now, wait);
+        }
+        if self.awakenings.swap(awakenings, Ordering::Relaxed) != awakenings {
+            self.ready.notify_waiters();
         }
         result
     }
@@ -182,7 +209,18 @@ impl Shared {
         let room = self.room_of_all();
         let Share { records, next } = self.shares.ask(feed.index, *room.as_ref().unwrap_or(&0));
         next.into_iter().for_each(|next| self.look_again(next));
-        room.map(|_| records.min(self.options.batch_max))
+        let room = match room {
+            Ok(_) => Ok(records),
+            Err(full @ (Full::Store | Full::Disk)) => Err(full),
+            Err(_) => self.lock().room_for(&feed.topic),
+        };
+        feed.resume(room, self.least_room()).map(|room| room.min(self.options.batch_max))
+    }
+
+    /// Reading that paused goes on only when there is room for so many: pausing and resuming cost a fetch each.
+    fn least_room(&self) -> usize {
+        const LEAST: usize = 256;
+        (self.options.policy.limits.pending / 16).min(LEAST) / self.feeds.len().max(1)
     }
 
     /// Feeds that may read more than there is room left for look again.
@@ -203,13 +241,18 @@ impl Shared {
         if self.store_is_full.load(Ordering::Relaxed) {
             return Err(Full::Store);
         }
+        if self.disk_is_full.load(Ordering::Relaxed) {
+            return Err(Full::Disk);
+        }
         self.lock().room()
     }
 
     /// The store was measured.
     pub(super) fn measured(&self, usage: Usage) {
         let full = self.options.store_bytes_max.is_some_and(|max| usage.used_bytes >= max);
-        if self.store_is_full.swap(full, Ordering::Relaxed) != full {
+        let disk_full = usage.room_bytes.is_some_and(|room| room < self.options.disk_room_min);
+        let store_changed = self.store_is_full.swap(full, Ordering::Relaxed) != full;
+        if self.disk_is_full.swap(disk_full, Ordering::Relaxed) != disk_full || store_changed {
             self.feeds.iter().for_each(|feed| feed.room_changed.notify_one());
         }
     }

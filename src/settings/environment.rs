@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use config::{Value, ValueKind};
 
 use super::{
+    grammar::{self, Meaning, Parsed},
     key::Key,
     report::{Findings, Origin, WarningKind},
     schema::{Kind, Schema},
@@ -40,15 +41,18 @@ fn layer(name: &str, value: &OsString, schema: &Schema, findings: &mut Findings)
         findings.refuse(&key, None, &origin, "its value is not UTF-8");
         return None;
     };
-    let text = text.trim();
-    if text.is_empty() {
+    if text.trim().is_empty() {
         return None;
     }
     if is_service_link(name, text, schema.kind(&key)) {
         findings.warn(WarningKind::ServiceLink, &Key::new(SERVICE_LINKS), &origin, SERVICE_LINK_MESSAGE);
         return None;
     }
-    match read(&key, text, schema, &origin) {
+    let parsed = grammar::parse(text);
+    if parsed.meaning == Meaning::Text(String::new()) {
+        return None;
+    }
+    match read(&key, &parsed, schema, &origin) {
         Ok(value) => Some(wrap(&key, value)),
         Err(reason) => {
             findings.refuse(&key, None, &origin, reason);
@@ -60,7 +64,8 @@ fn layer(name: &str, value: &OsString, schema: &Schema, findings: &mut Findings)
 /// `TASKBROKER_STORE__MAX_SIZE` is `store.max_size`.
 fn key(name: &str) -> Key {
     let rest = name.get(PREFIX.len()..).unwrap_or_default();
-    Key::from(rest.split("__").map(str::to_lowercase).collect::<Vec<_>>())
+    // A dot, which a container's variable can hold, is a level as well.
+    Key::from(rest.to_lowercase().replace("__", ".").split('.').map(str::to_owned).collect::<Vec<_>>())
 }
 
 /// The tree that holds `value` at `key` and nothing else.
@@ -72,74 +77,25 @@ fn wrap(key: &Key, value: Value) -> Table {
     }
 }
 
-fn read(key: &Key, text: &str, schema: &Schema, origin: &Origin) -> Result<Value, String> {
+fn read(key: &Key, parsed: &Parsed<'_>, schema: &Schema, origin: &Origin) -> Result<Value, String> {
     match schema.kind(key) {
-        Kind::Section => section(key, text, schema, origin),
+        Kind::Section => section(key, parsed, schema, origin),
         Kind::Leaf | Kind::List | Kind::Retired(_) | Kind::Unknown => {
-            Ok(Value::new(origin.encode().as_ref(), ValueKind::String(text.to_owned())))
+            Ok(Value::new(origin.encode().as_ref(), ValueKind::String(parsed.raw.to_owned())))
         }
     }
 }
 
-/// Reads `{k=v, k2=v2}`. Descends as deep as sections of settings do, which is three levels.
-fn section(key: &Key, text: &str, schema: &Schema, origin: &Origin) -> Result<Value, String> {
-    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
-    let inner = inner.ok_or("expected a map in the form {key=value, key2=value2}")?;
+/// Reads `{k=v, k2=v2}`. Descends as deep as sections of settings do, which is four levels.
+fn section(key: &Key, parsed: &Parsed<'_>, schema: &Schema, origin: &Origin) -> Result<Value, String> {
+    let Meaning::Map(entries) = &parsed.meaning else {
+        return Err("expected a map in the form {key=value, key2=value2}".to_owned());
+    };
     let mut table = Table::new();
-    for pair in split(inner, ',')?.into_iter().filter(|pair| !pair.trim().is_empty()) {
-        let (name, value) = pair.split_once('=').ok_or("expected key=value between the commas of the map")?;
-        let (name, value) = (unquoted(name.trim()).to_owned(), value.trim());
-        if !value.is_empty() {
-            let value = read(&key.child(&name), value, schema, origin)?;
-            table.insert(name, value);
-        }
+    for (name, value) in entries.iter().filter(|(_, value)| value.meaning != Meaning::Text(String::new())) {
+        table.insert(name.clone(), read(&key.child(name), value, schema, origin)?);
     }
     Ok(Value::new(origin.encode().as_ref(), ValueKind::Table(table)))
-}
-
-/// The parts of a list, `[a, "b"]`; `None` where it is none.
-pub(super) fn items(text: &str) -> Option<Vec<String>> {
-    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
-    let parts = split(inner, ',').ok()?.into_iter().map(str::trim);
-    Some(parts.filter(|part| !part.is_empty()).map(str::to_owned).collect())
-}
-
-/// The parts of `text` between separators that stand outside quotes and brackets.
-fn split(text: &str, separator: char) -> Result<Vec<&str>, String> {
-    let (mut parts, mut start, mut depth, mut quoted, mut escaped) = (Vec::new(), 0, 0_usize, false, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ if quoted => {}
-            '{' | '[' => depth += 1,
-            '}' | ']' => depth = depth.checked_sub(1).ok_or("a bracket is closed that was not opened")?,
-            _ if c == separator && depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + c.len_utf8();
-            }
-            _ => {}
-        }
-    }
-    if quoted || depth > 0 {
-        return Err("a quote or bracket is opened and not closed".to_owned());
-    }
-    parts.push(&text[start..]);
-    Ok(parts)
-}
-
-/// `text` without the double quotes around it, if it has them.
-fn unquoted(text: &str) -> &str {
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
-}
-
-/// What text stands for where text is wanted: itself, or what is between its double quotes, with `\"` and `\\` undone.
-pub(super) fn text(raw: &str) -> String {
-    match serde_json::from_str::<String>(raw) {
-        Ok(text) => text,
-        Err(_) => unquoted(raw).to_owned(),
-    }
 }
 
 const SERVICE_LINKS: &str = "TASKBROKER_*";
@@ -178,22 +134,6 @@ fn is_service_name(name: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn a_map_is_split_at_commas_outside_quotes_and_brackets() {
-        assert_eq!(split(r#"a=1, b={c=2,d=3}, e="x,\"y""#, ',').unwrap(), ["a=1", " b={c=2,d=3}", r#" e="x,\"y""#]);
-        assert!(split("a={", ',').is_err());
-        assert!(split("a=}", ',').is_err());
-        assert!(split("a=\"", ',').is_err());
-    }
-
-    #[test]
-    fn text_loses_the_quotes_around_it_and_nothing_else() {
-        assert_eq!(text("0123"), "0123");
-        assert_eq!(text(r#""a \"b\" c""#), r#"a "b" c"#);
-        assert_eq!(text(r#"a"b"#), r#"a"b"#);
-        assert_eq!(text("[x]"), "[x]");
-    }
 
     #[test]
     fn the_names_kubernetes_gives_are_told_from_settings() {

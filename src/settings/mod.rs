@@ -8,6 +8,7 @@
 
 mod checks;
 mod environment;
+mod grammar;
 mod kafka;
 mod key;
 mod model;
@@ -17,10 +18,12 @@ mod rename;
 mod render;
 mod report;
 mod retired;
+mod rules;
 mod schema;
 mod screen;
 mod source;
 mod value;
+mod written;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -32,6 +35,7 @@ pub use model::*;
 pub use reader::Effective;
 pub use render::render_effective;
 pub use report::{Origin, Problem, SettingsError, Warning, WarningKind};
+pub use rules::{RulesFile, read_rules};
 pub use source::Sources;
 pub(crate) use value::{DURATION_EXPECTED, parse_duration};
 

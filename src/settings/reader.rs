@@ -135,6 +135,13 @@ impl<'a> Reader<'a> {
         written.is_some_and(|written| bool::read(&written) == Ok(false))
     }
 
+    /// The text at `key`, if there is one.
+    pub(super) fn given_text(&self, key: &Key) -> Option<String> {
+        let value = self.find(key)?;
+        let written = Written::new(value, &Origin::decode(value.origin()));
+        written.text().filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
     /// Whether a section stands at `key`.
     pub(super) fn is_section(&self, key: &Key) -> bool {
         self.find(key).is_some_and(|value| matches!(value.kind, ValueKind::Table(_)))

@@ -178,8 +178,11 @@ impl Findings {
     }
 
     pub(super) fn clash(&mut self, keys: &[&str], reason: impl Into<String>) {
-        let keys = keys.iter().map(|key| Key::new(key)).collect();
-        self.problems.push(Problem::Combination { keys, reason: reason.into() });
+        self.clash_of(&keys.iter().map(|key| Key::new(key)).collect::<Vec<_>>(), reason);
+    }
+
+    pub(super) fn clash_of(&mut self, keys: &[Key], reason: impl Into<String>) {
+        self.problems.push(Problem::Combination { keys: keys.to_vec(), reason: reason.into() });
     }
 
     /// Warns; what is said of the same key in the same words is said once, with all its origins.

@@ -196,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn every_retired_key_is_compared_with_the_existing_system() {
+        let text = include_str!("../../docs/compatibility.md");
+        let named: Vec<_> = text.split('`').skip(1).step_by(2).collect();
+        let is_named = |name: &&str| named.iter().any(|key| key == name || key.strip_suffix(".*") == Some(name));
+        let names = RETIRED.iter().map(|retired| retired.name).chain(EARLIER_KAFKA).chain(EARLIER_RAW);
+        let fields = TOPIC_FIELDS.into_iter().chain(CLUSTER_FIELDS);
+        let missing: Vec<_> = names.chain(fields).filter(|name| !is_named(name)).collect();
+        assert!(missing.is_empty(), "not in docs/compatibility.md: {missing:?}");
+    }
+
+    #[test]
     fn a_section_shares_its_fate_with_what_it_holds() {
         let entry = find(&Key::new("store.pg.password")).map(|retired| retired.name);
         assert_eq!(entry, Some("store.pg"));

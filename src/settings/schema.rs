@@ -60,6 +60,12 @@ impl Schema {
         }
     }
 
+    /// Whether `key` has a value where nothing is said.
+    pub(super) fn has_default(&self, key: &Key) -> bool {
+        let segments: Vec<&str> = key.segments().iter().map(String::as_str).collect();
+        segments.split_last().and_then(|(last, section)| self.table(section)?.get(*last)).is_some()
+    }
+
     /// The names that may stand in `section`, for suggestions.
     pub(super) fn names_in(&self, section: &Key) -> Vec<String> {
         let segments: Vec<&str> = section.segments().iter().map(String::as_str).collect();

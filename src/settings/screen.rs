@@ -68,6 +68,8 @@ impl Screen<'_> {
         let found = match &value.kind {
             ValueKind::Table(_) => "a section",
             ValueKind::Array(_) => "a list",
+            // As in the environment: not given, so the default holds.
+            ValueKind::String(text) if text.is_empty() && self.schema.has_default(key) => return None,
             _ => return Some(value),
         };
         let origin = if *origin == Origin::Default { innermost(&value) } else { origin.clone() };

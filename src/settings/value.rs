@@ -7,81 +7,11 @@ use std::{
     time::Duration,
 };
 
-use config::{Value, ValueKind};
+use config::ValueKind;
 use secrecy::SecretString;
 
-use super::{environment, report::Origin, yaml};
-
-/// A single value as it was written.
-pub(in crate::settings) struct Written {
-    /// What it is as YAML.
-    kind: ValueKind,
-    /// As it stands in the environment, where anything may be meant as text.
-    raw: Option<String>,
-}
-
-impl Written {
-    pub(super) fn new(value: &Value, origin: &Origin) -> Self {
-        match (&value.kind, origin) {
-            (ValueKind::String(raw), Origin::Environment { .. }) => {
-                Self { kind: environment_kind(raw), raw: Some(raw.clone()) }
-            }
-            (kind, _) => Self { kind: kind.clone(), raw: None },
-        }
-    }
-
-    /// Null, or the empty text: no value is given.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.kind == ValueKind::Nil || self.text().is_some_and(|text| text.is_empty())
-    }
-
-    /// As it may be shown in messages.
-    pub(super) fn show(&self) -> String {
-        const SHOWN_MAX: usize = 200;
-        let text = self.raw.clone().unwrap_or_else(|| match &self.kind {
-            ValueKind::String(text) => format!("{text:?}"),
-            other => other.to_string(),
-        });
-        text.chars().take(SHOWN_MAX).collect()
-    }
-
-    fn text(&self) -> Option<String> {
-        match (&self.raw, &self.kind) {
-            (Some(raw), _) => Some(environment::text(raw)),
-            (None, ValueKind::String(text)) => Some(text.clone()),
-            (None, _) => None,
-        }
-    }
-
-    /// The parts of a list.
-    fn items(&self) -> Result<Vec<Self>, String> {
-        match (&self.raw, &self.kind) {
-            (Some(raw), _) if raw.starts_with('[') => {
-                let parts = environment::items(raw).ok_or(LIST_EXPECTED)?;
-                Ok(parts.iter().map(|raw| Self { kind: environment_kind(raw), raw: Some(raw.clone()) }).collect())
-            }
-            (Some(raw), kind) => Ok(vec![Self { kind: kind.clone(), raw: Some(raw.clone()) }]),
-            (None, ValueKind::Array(items)) => {
-                Ok(items.iter().map(|item| Self { kind: item.kind.clone(), raw: None }).collect())
-            }
-            (None, kind) => Ok(vec![Self { kind: kind.clone(), raw: None }]),
-        }
-    }
-
-    fn whole(&self) -> Option<i64> {
-        match self.kind {
-            ValueKind::I64(number) => Some(number),
-            _ => None,
-        }
-    }
-}
-
-const LIST_EXPECTED: &str = r#"expected a list in the form ["one", "two"]"#;
-
-/// What is in quotes is text, whatever it looks like.
-fn environment_kind(raw: &str) -> ValueKind {
-    if raw.starts_with('"') { ValueKind::String(raw.to_owned()) } else { yaml::plain(raw) }
-}
+pub(in crate::settings) use super::written::Written;
+use super::yaml;
 
 /// A type that a setting can have.
 pub(in crate::settings) trait Setting: Sized {
@@ -99,8 +29,8 @@ pub(in crate::settings) trait Setting: Sized {
 impl Setting for String {
     fn read(written: &Written) -> Result<Self, String> {
         match written.text() {
-            Some(text) if text.is_empty() => Err("expected a text that is not empty".to_owned()),
-            Some(text) => Ok(text),
+            Some("") => Err("expected a text that is not empty".to_owned()),
+            Some(text) => Ok(text.to_owned()),
             None => Err("expected a text; put it in quotes".to_owned()),
         }
     }
@@ -162,10 +92,7 @@ const IP_EXPECTED: &str =
 
 impl Setting for bool {
     fn read(written: &Written) -> Result<Self, String> {
-        match written.kind {
-            ValueKind::Boolean(value) => Ok(value),
-            _ => Err("expected true or false".to_owned()),
-        }
+        written.boolean().ok_or_else(|| "expected true or false".to_owned())
     }
 
     fn placeholder() -> Self {
@@ -239,7 +166,7 @@ impl Setting for i32 {
 /// A list; what is no list counts as a list of one.
 impl<T: Setting> Setting for Vec<T> {
     fn read(written: &Written) -> Result<Self, String> {
-        written.items()?.iter().map(T::read).collect()
+        written.items()?.into_iter().map(|item| T::read(&item)).collect()
     }
 
     fn placeholder() -> Self {
@@ -262,7 +189,7 @@ impl Setting for Duration {
             None => {}
         }
         let text = written.text().ok_or(DURATION_EXPECTED)?;
-        parse_duration(&text).ok_or_else(|| DURATION_EXPECTED.to_owned())
+        parse_duration(text).ok_or_else(|| DURATION_EXPECTED.to_owned())
     }
 
     fn placeholder() -> Self {

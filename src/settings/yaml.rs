@@ -5,12 +5,14 @@ use std::collections::HashMap;
 
 use config::{Map, Value, ValueKind};
 use yaml_rust2::{
-    Yaml,
     parser::{Event, Parser, Tag},
     scanner::{Marker, ScanError, TScalarStyle},
 };
 
-use super::report::{Origin, Problem};
+use super::{
+    report::{Origin, Problem},
+    written::whole_kind,
+};
 
 /// A section: values by name.
 pub(super) type Table = Map<String, Value>;
@@ -34,15 +36,47 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Table, Problem> {
     }
 }
 
-/// What an unquoted piece of YAML text means.
+/// What an unquoted piece of YAML text means, by the rules of YAML 1.2 as `serde_yaml` reads them: `0x`, `0o` and `0b` begin
+/// numbers, digits after a leading zero are text.
 pub(super) fn plain(text: &str) -> ValueKind {
-    match Yaml::from_str(text) {
-        Yaml::Null => ValueKind::Nil,
-        Yaml::Boolean(value) => ValueKind::Boolean(value),
-        Yaml::Integer(value) => ValueKind::I64(value),
-        Yaml::Real(value) => value.parse().map_or(ValueKind::String(value), ValueKind::Float),
-        _ => ValueKind::String(text.to_owned()),
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => ValueKind::Nil,
+        "true" | "True" | "TRUE" => ValueKind::Boolean(true),
+        "false" | "False" | "FALSE" => ValueKind::Boolean(false),
+        _ => number(text).unwrap_or_else(|| ValueKind::String(text.to_owned())),
     }
+}
+
+fn number(text: &str) -> Option<ValueKind> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let prefixed = |prefix, radix| i128::from_str_radix(unsigned(digits.strip_prefix(prefix)?)?, radix).ok();
+    let decimal = || digits.parse::<i128>().ok();
+    let magnitude = prefixed("0x", 16).or_else(|| prefixed("0o", 8)).or_else(|| prefixed("0b", 2));
+    if let Some(magnitude) = magnitude {
+        return Some(whole_kind(if negative { -magnitude } else { magnitude }));
+    }
+    if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match decimal() {
+        Some(magnitude) => Some(whole_kind(if negative { -magnitude } else { magnitude })),
+        None => float(text),
+    }
+}
+
+/// What is no number, and what is not finite, is not read as one.
+fn float(text: &str) -> Option<ValueKind> {
+    text.parse().ok().filter(|number: &f64| number.is_finite()).map(ValueKind::Float)
+}
+
+fn unsigned(digits: &str) -> Option<&str> {
+    (!digits.starts_with(['+', '-'])).then_some(digits)
 }
 
 struct Builder<'a> {

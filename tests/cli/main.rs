@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod check_config;
+mod connect;
 mod dev;
 mod help;
+mod operator;
 mod program;
 mod run;
 mod stores;

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead, BufReader, Lines},
+    io::{BufRead, BufReader, Lines, Read},
     process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -71,7 +71,12 @@ pub(crate) enum Signal {
 
 impl Running {
     pub(crate) fn start(arguments: &[impl AsRef<OsStr>]) -> Self {
-        let mut child = command(arguments).spawn().unwrap();
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same, with settings from the environment.
+    pub(crate) fn start_with(arguments: &[impl AsRef<OsStr>], environment: &[(&str, String)]) -> Self {
+        let mut child = command(arguments).envs(environment.iter().cloned()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
@@ -90,6 +95,31 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let name = format!("-{signal:?}").to_uppercase();
         assert!(Command::new("kill").args([name, self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Reads on what it says on standard error until it says this; returns it all.
+    #[track_caller]
+    pub(crate) fn complaint(&mut self, wanted: &str) -> String {
+        let stderr = self.child.stderr.as_mut().unwrap();
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while !(byte[0] == b'\n' && String::from_utf8_lossy(&said).contains(wanted)) {
+            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "it ended, and said {}", String::from_utf8_lossy(&said));
+            said.push(byte[0]);
+        }
+        String::from_utf8(said).unwrap()
+    }
+
+    /// Stops it in order, which must not take longer than this. What it printed, and its code.
+    #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
+    pub(crate) fn stop(mut self, limit: Duration) -> Ended {
+        self.signal(Signal::Term);
+        let began = Instant::now();
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let code = self.child.wait().unwrap().code();
+        assert!(began.elapsed() < limit, "it took {:?}", began.elapsed());
+        Ended { code, stdout: String::new(), stderr }
     }
 
     /// Waits for the end, which must come within this time. Returns the exit code, and what it still printed.

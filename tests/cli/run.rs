@@ -60,3 +60,26 @@ fn settings_that_cannot_be_used_end_with_2_before_anything_is_opened() {
     assert!(ended.stderr.contains("grpc_addr"), "{}", ended.stderr);
     assert!(!directory.path().join("store.sqlite").exists());
 }
+
+#[test]
+fn run_broker_is_the_default() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path(), "127.0.0.3");
+    let daemon = Running::start(&["-r", "broker", "-c", &config]);
+    wait_for_owner(directory.path());
+    daemon.signal(Signal::Term);
+    assert_eq!(daemon.end_within(Duration::from_secs(10)).0, Some(0));
+}
+
+#[test]
+fn run_migrations_does_nothing_and_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path(), "127.0.0.3");
+    for option in ["-r", "--run"] {
+        let ended = run(&["-c", &config, option, "migrations"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{}", ended.stderr);
+        assert!(ended.stderr.contains("warning: no migrations are run"), "{}", ended.stderr);
+    }
+    assert!(!directory.path().join("store.sqlite").exists());
+    assert_eq!(run(&["--run", "something"]).code, Some(2));
+}

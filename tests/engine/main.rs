@@ -1,7 +1,9 @@
 //! The whole engine on in-memory adapters, in simulated time: no sleeping, no Kafka, no disk.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests")]
 
+mod dispatch;
 mod feeds;
+mod gateway;
 mod intake;
 mod life_cycle;
 mod outbox;

@@ -13,7 +13,7 @@ from support.broker import Broker, binary
 from support.effects import Effects
 from support.kafka import Kafka
 from support.processes import logs, tail
-from support.worker import Worker
+from support.worker import PushWorker, Worker
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -87,6 +87,24 @@ def make_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeWorker
 
     def make(broker: Broker, **options: Any) -> Worker:
         worker = Worker(broker.grpc_address, tmp_path_factory.mktemp("worker") / "worker.log", **options)
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.end()
+
+
+MakePushWorker = Callable[..., PushWorker]
+
+
+@pytest.fixture(scope="module")
+def make_push_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakePushWorker]:
+    """Starts workers that tasks are pushed to."""
+    made: list[PushWorker] = []
+
+    def make(broker: Broker, **options: Any) -> PushWorker:
+        worker = PushWorker(broker.grpc_address, tmp_path_factory.mktemp("worker") / "worker.log", **options)
         made.append(worker)
         return worker
 

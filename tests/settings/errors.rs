@@ -62,8 +62,8 @@ fn deep_nesting_and_endless_repetition_are_refused_without_harm() {
 #[test]
 fn a_wrong_type_names_the_key_the_value_and_the_place() {
     assert_eq!(
-        yaml_problems("\ngrpc_port: '50051'"),
-        ["grpc_port = \"50051\" (test.yaml line 2): expected a whole number"]
+        yaml_problems("\ngrpc_port: '5005l'"),
+        ["grpc_port = \"5005l\" (test.yaml line 2): expected a whole number"]
     );
     assert_eq!(
         environment_problems(&[("TASKBROKER_STORE__MAX_PENDING_COUNT", "many")]),

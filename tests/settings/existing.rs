@@ -204,3 +204,95 @@ fn listening_beyond_this_machine_without_authentication_is_a_warning() {
     assert!(warnings(&loaded, WarningKind::Consequence)[0].starts_with("grpc_addr (test.yaml line 1): listens beyond"));
     assert_eq!(yaml("grpc_addr: '::1'").warnings, []);
 }
+
+#[test]
+fn every_key_without_effect_says_why() {
+    let keys = [
+        "kafka_auto_commit_interval_ms",
+        "kafka_consume_retry_topic",
+        "upkeep_deadline_reset_skip_after_startup_sec",
+        "upkeep_task_interval_ms",
+        "upkeep_unhealthy_interval_ms",
+        "maintenance_task_interval_ms",
+        "full_vacuum_on_start",
+        "full_vacuum_on_upkeep",
+        "vacuum_interval_ms",
+        "vacuum_page_count",
+        "store__sqlite__vacuum_page_count",
+        "enable_sqlite_status_metrics",
+        "store__sqlite__enable_status_metrics",
+        "runtime_metrics_interval",
+        "log_async_backtrace",
+        "db_insert_batch_max_len",
+        "db_insert_batch_max_size",
+        "db_insert_batch_max_time_ms",
+        "store__insert_batch_max_length",
+        "store__insert_batch_max_bytes",
+        "store__insert_batch_max_time_ms",
+        "db_write_failure_backoff_ms",
+        "store__insert_failure_backoff_ms",
+        "db_query_max_retries",
+        "db_query_retry_delay_ms",
+        "store__retry__max_retries",
+        "store__retry__delay",
+        "sentry_dsn",
+        "sentry_env",
+        "traces_sample_rate",
+        "store__pg__host",
+        "store__pg__password",
+        "store__contention_drain_age_sec",
+        "run_migrations",
+        "pg_host",
+        "pg_port",
+        "pg_username",
+        "pg_password",
+        "pg_ddl_username",
+        "pg_ddl_password",
+        "pg_database_name",
+        "pg_default_database_name",
+        "pg_extra_query_params",
+    ];
+    for key in keys {
+        let variable = format!("TASKBROKER_{}", key.to_uppercase());
+        let said = warnings(&environment(&[(variable.as_str(), "1")]), WarningKind::Ignored);
+        assert_eq!(said.len(), 1, "{key}: {said:?}");
+        let beginning = format!("{} (environment variable {variable}): has no effect", key.replace("__", "."));
+        assert!(said[0].starts_with(&beginning), "{said:?}");
+    }
+}
+
+#[test]
+fn every_earlier_name_leads_to_its_setting() {
+    for (earlier, later, value, shown) in [
+        ("database_adapter", "store.adapter", "memory", "memory"),
+        ("db_path", "store.sqlite.path", "/x.sqlite", "/x.sqlite"),
+        ("db_max_size", "store.max_size", "7000000", "7000000"),
+        ("max_pending_count", "store.max_pending_count", "3", "3"),
+        ("max_delay_count", "store.max_delay_count", "3", "3"),
+        ("max_processing_count", "store.max_processing_count", "3", "3"),
+        ("max_processing_attempts", "store.max_processing_attempts", "3", "3"),
+        ("processing_deadline_grace_sec", "store.processing_deadline_grace_sec", "7", "7"),
+        ("push_threads", "push.threads", "3", "3"),
+        ("push_timeout_ms", "push.timeout", "3", "3ms"),
+        ("push_queue_size", "push.queue.size", "3", "3"),
+        ("push_queue_timeout_ms", "push.queue.timeout", "3", "3ms"),
+        ("batch_push_updates", "push.update.batched", "true", "true"),
+        ("push_update_batch_size", "push.update.batch.length", "3", "3"),
+        ("push_update_interval_ms", "push.update.batch.interval", "3", "3ms"),
+        ("fetch_threads", "fetch.threads", "4", "4"),
+        ("fetch_wait_ms", "fetch.backoff", "3", "3ms"),
+        ("fetch_batch_size", "fetch.batch_length", "3", "3"),
+    ] {
+        let by_file = yaml(&format!("{earlier}: {value}"));
+        let variable = format!("TASKBROKER_{}", earlier.to_uppercase());
+        let by_environment = environment(&[(variable.as_str(), value)]);
+        for loaded in [by_file, by_environment] {
+            assert_eq!(loaded.effective[&Key::new(later)].value, shown, "{earlier}");
+            let said = warnings(&loaded, WarningKind::Renamed);
+            assert!(
+                said.len() == 1 && said[0].ends_with(&format!("is the earlier name of {later}: use that")),
+                "{said:?}"
+            );
+        }
+    }
+}

@@ -1,10 +1,24 @@
 //! What holds for any input.
 
 use proptest::prelude::*;
-use taskbroker::settings::{Sources, load, render_effective};
+use taskbroker::settings::{Problem, SettingsError, Sources, load, render_effective};
 
 /// Keys of every type, known and unknown, whole sections and single values.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 30] = [
+    "delivery_mode",
+    "worker_map",
+    "worker_map__one",
+    "grpc_shared_secret",
+    "default_metrics_tags",
+    "raw_mode",
+    "kafka_topics__a__raw__taskname",
+    "kafka_topics__a__raw",
+    "push_timeout_ms",
+    "fetch__threads",
+    "statsd_addr",
+    "runtime_config_path",
+    "create_missing_topics",
+    "grpc_tls_key",
     "log_filter",
     "log_format",
     "grpc_addr",
@@ -76,7 +90,7 @@ proptest! {
         let sources = Sources::defaults().with_yaml("any.yaml", &text);
         match load(&sources) {
             Ok(loaded) => prop_assert!(!render_effective(&loaded).is_empty()),
-            Err(error) => prop_assert!(!error.problems.is_empty()),
+            Err(error) => all_say_where(&error)?,
         }
     }
 
@@ -89,8 +103,24 @@ proptest! {
         let variables = variables.chain([(format!("TASKBROKER_{other}"), "x".to_owned())]);
         match load(&Sources::defaults().with_environment(variables)) {
             Ok(loaded) => prop_assert!(!render_effective(&loaded).is_empty()),
-            Err(error) => prop_assert!(!error.problems.is_empty()),
+            Err(error) => all_say_where(&error)?,
         }
+    }
+
+    #[test]
+    fn the_order_of_what_is_given_changes_nothing(
+        (lines, shuffled) in assignments().prop_flat_map(|lines| (Just(lines.clone()), Just(lines).prop_shuffle())),
+    ) {
+        let by_file = |lines: &[(&str, String)]| {
+            let text: String = lines.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+            outcome(&Sources::defaults().with_yaml("a.yaml", &text))
+        };
+        prop_assert_eq!(by_file(&lines), by_file(&shuffled));
+        let by_environment = |lines: &[(&str, String)]| {
+            let variables = lines.iter().map(|(key, value)| (format!("TASKBROKER_{}", key.to_uppercase()), value));
+            outcome(&Sources::defaults().with_environment(variables))
+        };
+        prop_assert_eq!(by_environment(&lines), by_environment(&shuffled));
     }
 
     #[test]
@@ -133,6 +163,69 @@ proptest! {
         let loaded = load(&Sources::defaults().with_environment(variables)).map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(loaded.settings.log.filter, text);
     }
+}
+
+/// Every problem names a setting, or the place in the file where its text cannot be read.
+fn all_say_where(error: &SettingsError) -> Result<(), TestCaseError> {
+    prop_assert!(!error.problems.is_empty());
+    for problem in &error.problems {
+        match problem {
+            Problem::Value { key, .. } => prop_assert!(!key.to_string().is_empty(), "{problem}"),
+            Problem::Combination { keys, .. } => prop_assert!(!keys.is_empty(), "{problem}"),
+            Problem::Syntax { line, .. } => prop_assert!(*line > 0, "{problem}"),
+            Problem::Missing { .. } | Problem::Unreadable { .. } => prop_assert!(false, "no file was named: {problem}"),
+        }
+    }
+    Ok(())
+}
+
+/// What comes of the sources, but for line numbers: settings, warnings and problems.
+fn outcome(sources: &Sources) -> (Option<String>, Vec<String>) {
+    let without_lines =
+        |text: String| text.split(" line ").map(|part| part.trim_start_matches(char::is_numeric)).collect::<String>();
+    let (settings, said) = match load(sources) {
+        Ok(loaded) => {
+            let said = loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+            (Some(format!("{:?}", loaded.settings)), said)
+        }
+        Err(error) => (None, error.problems.iter().map(ToString::to_string).collect()),
+    };
+    let mut said: Vec<_> = said.into_iter().map(without_lines).collect();
+    said.sort();
+    (settings, said)
+}
+
+/// Some settings, each given once, right or wrong, of both generations.
+fn assignments() -> impl Strategy<Value = Vec<(&'static str, String)>> {
+    let value = prop_oneof![
+        prop::sample::select(vec!["true", "false", "push", "pull", "{}", "[]", "null", "x"]).prop_map(str::to_owned),
+        (0_u32..100_000).prop_map(|number| number.to_string()),
+        (0_u32..5000).prop_map(|number| format!("{number}ms")),
+    ];
+    let keys = vec![
+        "grpc_port",
+        "http_port",
+        "delivery_mode",
+        "push_timeout_ms",
+        "push_threads",
+        "max_pending_count",
+        "raw_mode",
+        "raw_taskname",
+        "kafka_topic",
+        "kafka_retry_topic",
+        "kafka_deadletter_topic",
+        "kafka_long_topic",
+        "max_message_size",
+        "default_application",
+        "shutdown_timeout",
+        "kafka_delivery_timeout",
+        "unknown_key",
+        "kafka_session_timeout_ms",
+        "canary_tasks",
+        "statsd_addr",
+    ];
+    let chosen = prop::sample::subsequence(keys, 1..8);
+    (chosen, prop::collection::vec(value, 8)).prop_map(|(keys, values)| keys.into_iter().zip(values).collect())
 }
 
 /// Double-quoted YAML in which everything but printable ASCII is escaped.

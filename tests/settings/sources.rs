@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 
 use config::{File, FileFormat, Source, Value, ValueKind};
 use taskbroker::settings::{
-    AssignmentStrategy, Key, LogFormat, OffsetReset, Origin, Sources, StoreAdapter, WarningKind, load, render_effective,
+    AssignmentStrategy, DeliveryMode, Key, LogFormat, OffsetReset, Origin, Sources, StoreAdapter, WarningKind, load,
+    render_effective,
 };
 
 use super::{MAPS, environment, warnings, yaml, yaml_problems};
@@ -25,6 +26,21 @@ fn the_defaults_are_those_of_the_existing_system_where_it_has_them() {
     assert_eq!(outbox.send_timeout, Duration::from_millis(500));
     assert_eq!(outbox.max_message_bytes.get(), 5_000_000);
     assert_eq!(settings.max_delay, Duration::from_secs(3600));
+    assert_eq!(outbox.forward.topic, "taskworker-long");
+    assert_eq!(settings.kafka.create, None);
+    assert_eq!((settings.rules, settings.canary_tasks, settings.health_forced), (None, 0, false));
+    assert_eq!(settings.metrics.statsd_address.as_deref(), Some("127.0.0.1:8126"));
+    assert!(settings.metrics.default_tags.is_empty());
+    let grpc = settings.grpc;
+    assert!(grpc.shared_secrets.is_empty() && !grpc.batch_status_updates);
+    assert_eq!((grpc.status_update_batch_size.get(), grpc.status_update_interval), (1, Duration::from_millis(100)));
+    let (push, fetch) = (settings.delivery.push, settings.delivery.fetch);
+    assert_eq!(settings.delivery.mode, DeliveryMode::Pull);
+    assert_eq!((push.threads.get(), push.queue_size.get(), push.max_message_bytes.get()), (1, 1, 54_525_952));
+    assert_eq!((push.timeout, push.queue_timeout), (Duration::from_secs(30), Duration::from_secs(5)));
+    assert_eq!((push.update_batched, push.update_batch_length.get(), push.update_batch_size.get()), (false, 1, 1));
+    assert_eq!(push.update_batch_interval, Duration::from_millis(100));
+    assert_eq!((fetch.threads.get(), fetch.backoff, fetch.batch_length.get()), (1, Duration::from_millis(100), 1));
     let store = settings.store;
     assert_eq!(store.adapter, StoreAdapter::Sqlite);
     assert_eq!(store.sqlite_path, Path::new("./taskbroker-inflight.sqlite"));

@@ -196,6 +196,6 @@ impl Content {
 
     fn usage(&self) -> Usage {
         let rows = self.rows.values().map(|(row, _)| ROW_BYTES + u64::from(row.payload_bytes)).sum();
-        Usage { used_bytes: rows, disk_bytes: 0 }
+        Usage { used_bytes: rows, disk_bytes: 0, room_bytes: None }
     }
 }

@@ -11,7 +11,7 @@ use taskbroker_domain::{ports::store::StoreError, time::Timestamp};
 use crate::{
     connect::{close, open_reader},
     error::{during, file_error},
-    examine::{Found, examine},
+    examine::ours,
     options::SqliteOptions,
     paths::{beside, canonical, size, sync_directory, sync_file},
 };
@@ -51,15 +51,13 @@ async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 async fn copy_through(conn: &mut SqliteConnection, from: &Path, to: &str) -> Result<(), StoreError> {
-    if examine(conn, from).await? == Found::Empty {
-        return Err(StoreError::Failed(format!("there is no store in {}", from.display())));
-    }
+    ours(conn, from).await?;
     let copied = query("VACUUM INTO ?").bind(to.to_owned()).execute(conn).await;
     copied.map(drop).map_err(during(format_args!("copying {} to {to}", from.display())))
 }
 
 /// Gives the finished copy its name, unless somebody else took that meanwhile.
-fn publish(unfinished: &Path, to: &Path) -> Result<(), StoreError> {
+pub(crate) fn publish(unfinished: &Path, to: &Path) -> Result<(), StoreError> {
     sync_file(unfinished)?;
     match fs::hard_link(unfinished, to) {
         Ok(()) => {}
@@ -73,7 +71,7 @@ fn publish(unfinished: &Path, to: &Path) -> Result<(), StoreError> {
     sync_directory(to)
 }
 
-fn refuse_to_overwrite(to: &Path) -> Result<(), StoreError> {
+pub(crate) fn refuse_to_overwrite(to: &Path) -> Result<(), StoreError> {
     if to.symlink_metadata().is_err() {
         return Ok(());
     }

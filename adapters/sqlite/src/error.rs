@@ -6,6 +6,7 @@ use sqlx::Error;
 use taskbroker_domain::ports::store::StoreError;
 
 // Primary result codes, from https://www.sqlite.org/rescode.html.
+const ERROR: i32 = 1;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const READONLY: i32 = 8;
@@ -35,6 +36,15 @@ pub(crate) fn store_error(what: impl Display, error: &Error) -> StoreError {
 /// For `map_err`.
 pub(crate) fn during<D: Display>(what: D) -> impl FnOnce(Error) -> StoreError {
     move |error| store_error(what, &error)
+}
+
+/// Why one row cannot be read, if that is all that is wrong; otherwise the port's error.
+pub(crate) fn nonsense(error: Error) -> Result<String, StoreError> {
+    let is_nonsense = match &error {
+        Error::ColumnDecode { .. } | Error::Decode(_) => true,
+        other => primary_code(other) == Some(ERROR),
+    };
+    if is_nonsense { Ok(error.to_string()) } else { Err(store_error("reading rows", &error)) }
 }
 
 fn primary_code(error: &Error) -> Option<i32> {

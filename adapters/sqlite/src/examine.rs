@@ -8,6 +8,7 @@ use taskbroker_domain::ports::store::StoreError;
 use crate::{
     connect::scalar,
     error::{corrupt, during},
+    existing,
     schema::SCHEMA_VERSION,
 };
 
@@ -21,6 +22,8 @@ pub(crate) enum Found {
         /// Its last owner closed it in good order.
         closed: bool,
     },
+    /// The existing system's rows.
+    Existing,
 }
 
 /// Says what is in the database, or why it cannot be used.
@@ -31,10 +34,20 @@ pub(crate) async fn examine(conn: &mut SqliteConnection, path: &Path) -> Result<
     if objects.is_empty() {
         return Ok(Found::Empty);
     }
-    if has("table", "_sqlx_migrations") || has("table", "inflight_taskactivations") {
+    if has("table", existing::TABLE) && has("table", "_sqlx_migrations") {
+        return match existing::migrations(conn).await? {
+            existing::MIGRATIONS_KNOWN => Ok(Found::Existing),
+            other => refuse(format!(
+                "it was written by another version of the existing system: {other} of its migrations are applied, and \
+                 this program knows {}; start a version of that system on it that has as many, or move the file away",
+                existing::MIGRATIONS_KNOWN,
+            )),
+        };
+    }
+    if has("table", "_sqlx_migrations") || has("table", existing::TABLE) {
         return refuse(
-            "it was written by the existing system, whose files cannot be taken over yet; let that system finish what \
-             is in it, or move the file away"
+            "it looks like one of the existing system, but not all of it is there; move the file away, or get out of \
+             it what can be got with `taskbroker recover`"
                 .into(),
         );
     }
@@ -48,6 +61,18 @@ pub(crate) async fn examine(conn: &mut SqliteConnection, path: &Path) -> Result<
         )),
         SCHEMA_VERSION => Ok(Found::Store { closed: closed(conn).await? }),
         unknown => refuse(format!("its tables have version {unknown}, which no taskbroker has written")),
+    }
+}
+
+/// Whether the store in it was closed in good order; an error where it is none of ours.
+pub(crate) async fn ours(conn: &mut SqliteConnection, path: &Path) -> Result<bool, StoreError> {
+    match examine(conn, path).await? {
+        Found::Store { closed } => Ok(closed),
+        Found::Empty => Err(StoreError::Failed(format!("there is no store in {}", path.display()))),
+        Found::Existing => Err(StoreError::Incompatible {
+            path: path.display().to_string(),
+            reason: "it is the existing system's; the broker takes it over when it is started on it".into(),
+        }),
     }
 }
 

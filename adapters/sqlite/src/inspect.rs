@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use crate::{
     connect::{close, open_immutable, open_reader, scalar},
+    disk::room,
     error::during,
-    examine::{Found, examine, version},
+    examine::{ours, version},
     lock::owner,
     open::identity,
     options::SqliteOptions,
@@ -135,9 +136,7 @@ async fn look(mut conn: SqliteConnection, path: &Path) -> Result<Inspection, Sto
 /// In one transaction: so it is all of one moment.
 async fn look_through(conn: &mut SqliteConnection, path: &Path) -> Result<Inspection, StoreError> {
     raw_sql("BEGIN").execute(&mut *conn).await.map_err(during("reading the store"))?;
-    let Found::Store { closed } = examine(conn, path).await? else {
-        return Err(StoreError::Failed(format!("there is no store in {}", path.display())));
-    };
+    let closed = ours(conn, path).await?;
     Ok(Inspection {
         path: path.to_owned(),
         identity: identity(conn).await?,
@@ -160,7 +159,7 @@ async fn count(conn: &mut SqliteConnection, sql: &'static str) -> Result<u64, St
 
 async fn usage(conn: &mut SqliteConnection, path: &Path) -> Result<Usage, StoreError> {
     let used_bytes = count(conn, crate::read::USED_BYTES).await?;
-    Ok(Usage { used_bytes, disk_bytes: disk_bytes(path) })
+    Ok(Usage { used_bytes, disk_bytes: disk_bytes(path), room_bytes: room(path) })
 }
 
 /// What the file and its companions take.

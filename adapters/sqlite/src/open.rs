@@ -13,6 +13,7 @@ use crate::{
     damage::set_aside,
     error::{corrupt, during},
     examine::{Found, check, examine},
+    existing::{self, TakenOver},
     lock::OwnerLock,
     options::{IntegrityCheck, SqliteOptions},
     paths::{beside, canonical, size, sync_directory, sync_file},
@@ -35,6 +36,8 @@ pub struct Opened {
     pub checked: bool,
     /// What was there was damaged, and was moved out of the way. What it held is not in the store: an error to be told.
     pub set_aside: Option<SetAside>,
+    /// It was the existing system's, and was taken over.
+    pub taken_over: Option<TakenOver>,
 }
 
 /// A damaged file that was moved out of the way.
@@ -57,18 +60,19 @@ impl SqliteStore {
     pub async fn open(options: SqliteOptions) -> Result<Opened, StoreError> {
         let path = canonical(&options.path)?;
         let lock = OwnerLock::acquire(&path, options.now).await?;
-        let mut aside = None;
-        let (look, conn) = match take_over(&options, &path).await {
-            Err(StoreError::Corrupt(reason)) => {
-                aside = Some(SetAside { path: set_aside(&path, options.now)?, reason });
-                take_over(&options, &path).await?
+        let mut taken_over = None;
+        let (aside, (look, conn)) = match take_up(&options, &path, &mut taken_over).await {
+            Err(StoreError::Corrupt(reason)) if !options.keep_damaged => {
+                let aside = SetAside { path: set_aside(&path, options.now)?, reason };
+                (Some(aside), take_up(&options, &path, &mut taken_over).await?)
             }
-            other => other?,
+            Err(StoreError::Corrupt(reason)) => return Err(damaged(&path, &reason)),
+            other => (None, other?),
         };
         let pool = readers(&options, &path);
         let (created, checked) = (look.found == Found::Empty, look.checked);
         let store = assemble(options, Some(path), conn, Some(lock), Some(pool)).await?;
-        Ok(Opened { store, created, checked, set_aside: aside })
+        Ok(Opened { store, created, checked, set_aside: aside, taken_over })
     }
 
     /// A store in memory, gone when it is closed: for tests.
@@ -80,6 +84,16 @@ impl SqliteStore {
         create(&mut conn).await?;
         assemble(options, None, conn, None, None).await
     }
+}
+
+/// Opens a store that has to be there, for a command: nothing is made, taken over or set aside.
+pub(crate) async fn at_rest(path: &Path, now: Timestamp) -> Result<SqliteStore, StoreError> {
+    let path = canonical(path)?;
+    if size(&path) == 0 {
+        return Err(StoreError::Failed(format!("there is no store at {}", path.display())));
+    }
+    let options = SqliteOptions { keep_damaged: true, ..SqliteOptions::new(path, now) };
+    Ok(SqliteStore::open(options).await?.store)
 }
 
 async fn assemble(
@@ -96,9 +110,46 @@ async fn assemble(
     Ok(SqliteStore::new(identity, path, readers, writer, routes))
 }
 
-/// Looks at the file, and opens it for writing when it can be used.
-async fn take_over(options: &SqliteOptions, path: &Path) -> Result<(Look, SqliteConnection), StoreError> {
+/// Makes a store where there is none, for this process alone: nobody else knows its name.
+pub(crate) async fn create_at(options: &SqliteOptions, path: &Path) -> Result<SqliteStore, StoreError> {
+    let mut conn = open_writer(options, path).await?;
+    settle_in(options, path, &mut conn, Found::Empty).await?;
+    assemble(options.clone(), Some(path.to_owned()), conn, None, Some(readers(options, path))).await
+}
+
+fn damaged(path: &Path, reason: &str) -> StoreError {
+    let path = path.display();
+    StoreError::Corrupt(format!(
+        "{path}: {reason}; `taskbroker recover {path} --to NEW` gets out of it what can be read"
+    ))
+}
+
+/// Takes over what the existing system left, and opens the store.
+async fn take_up(
+    options: &SqliteOptions,
+    path: &Path,
+    taken_over: &mut Option<TakenOver>,
+) -> Result<(Look, SqliteConnection), StoreError> {
     let look = look(options, path).await?;
+    if look.found != Found::Existing {
+        return open_for_writing(options, path, look).await;
+    }
+    let Some(with) = &options.take_over else {
+        return Err(StoreError::Incompatible {
+            path: path.display().to_string(),
+            reason: "it is the existing system's; the broker takes it over when it is started on it".into(),
+        });
+    };
+    *taken_over = Some(existing::take_over(options, path, with).await?);
+    let look = self::look(options, path).await?;
+    open_for_writing(options, path, look).await
+}
+
+async fn open_for_writing(
+    options: &SqliteOptions,
+    path: &Path,
+    look: Look,
+) -> Result<(Look, SqliteConnection), StoreError> {
     let mut conn = open_writer(options, path).await?;
     match settle_in(options, path, &mut conn, look.found).await {
         Ok(()) => Ok((look, conn)),
@@ -125,7 +176,7 @@ async fn look_through(options: &SqliteOptions, path: &Path, conn: &mut SqliteCon
     let found = examine(conn, path).await?;
     let checked = match options.check {
         IntegrityCheck::Always => true,
-        IntegrityCheck::AfterCrash => found == Found::Store { closed: false },
+        IntegrityCheck::AfterCrash => !matches!(found, Found::Store { closed: true }),
         IntegrityCheck::Never => false,
     };
     if checked {
@@ -146,6 +197,10 @@ async fn settle_in(
     configure_writer(conn, options).await?;
     match found {
         Found::Empty => create(conn).await?,
+        Found::Existing => {
+            let path = path.display();
+            return Err(StoreError::Failed(format!("{path} was put in the place of the store while it was opened")));
+        }
         Found::Store { .. } => {
             let pruned = raw_sql(PRUNE_ROUTES).execute(&mut *conn).await;
             pruned.map_err(during("removing routes that no row has"))?;

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use taskbroker_domain::time::Timestamp;
 
+use crate::existing::TakeOver;
+
 /// Where the store is and how it is used.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
@@ -24,6 +26,10 @@ pub struct SqliteOptions {
     pub wal_max_bytes: u64,
     /// The file may grow to this before commits are refused as `Full`; no limit but the disk's where there is none.
     pub file_max_bytes: Option<u64>,
+    /// How the existing system's file is taken over; none: one is refused.
+    pub take_over: Option<TakeOver>,
+    /// A damaged file is left where it is and refused, instead of being set aside for a new one.
+    pub keep_damaged: bool,
 }
 
 /// When the whole file is read and checked before it is used.
@@ -50,6 +56,8 @@ impl SqliteOptions {
             cache_bytes: 32 << 20,
             wal_max_bytes: 1 << 30,
             file_max_bytes: None,
+            take_over: None,
+            keep_damaged: false,
         }
     }
 }

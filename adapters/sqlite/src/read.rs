@@ -23,7 +23,7 @@ use crate::{
 /// Rows that are read by one query: some 400 kB of text.
 pub(crate) const PAGE_ROWS: usize = 2_048;
 
-/// One page: those with keys above the first argument, as many as the second.
+/// One page: those with keys above the first argument, as many as the second. The columns are [`crate::nonsense::COLUMNS`].
 pub(crate) const ROWS: &str = "
 SELECT json_group_array(json_array(
     key, id, route, slot, \"offset\", received_at_ms, added_at_ms, run_limit_ms, expires_at_ms, delayed_until_ms,
@@ -92,14 +92,14 @@ struct StoredRow<'a> {
 pub(crate) enum PageError {
     /// It names a route that is not known (yet).
     UnknownRoute(i64),
-    /// It makes no sense.
-    Store(StoreError),
+    /// A row of it makes no sense: why.
+    Nonsense(String),
 }
 
 /// The rows of one page.
 pub(crate) fn page(json: &str, route: impl Fn(i64) -> Option<Arc<Route>>) -> Result<Vec<Row>, PageError> {
-    let stored: Vec<StoredRow<'_>> = serde_json::from_str(json)
-        .map_err(|error| PageError::Store(corrupt(format_args!("rows cannot be read back: {error}"))))?;
+    let stored: Vec<StoredRow<'_>> =
+        serde_json::from_str(json).map_err(|error| PageError::Nonsense(format!("it cannot be read back: {error}")))?;
     let mut last = None;
     stored
         .into_iter()
@@ -107,14 +107,13 @@ pub(crate) fn page(json: &str, route: impl Fn(i64) -> Option<Arc<Route>>) -> Res
             let known = last.as_ref().filter(|(id, _)| *id == stored.route).map(|(_, route)| Arc::clone(route));
             let route = known.or_else(|| route(stored.route)).ok_or(PageError::UnknownRoute(stored.route))?;
             last = Some((stored.route, route.clone()));
-            row(stored, route).map_err(PageError::Store)
+            row(stored, route).map_err(PageError::Nonsense)
         })
         .collect()
 }
 
-fn row(stored: StoredRow<'_>, route: Arc<Route>) -> Result<Row, StoreError> {
-    let state = row_state(&stored)
-        .map_err(|what| corrupt(format_args!("activation {} (key {}): {what}", stored.id, stored.key)))?;
+fn row(stored: StoredRow<'_>, route: Arc<Route>) -> Result<Row, String> {
+    let state = row_state(&stored)?;
     Ok(Row {
         key: Key(stored.key.cast_unsigned()),
         terms: terms(&stored),
@@ -142,7 +141,7 @@ fn terms(stored: &StoredRow<'_>) -> Terms {
 }
 
 fn row_state(stored: &StoredRow<'_>) -> Result<RowState, String> {
-    let at = || stored.state_at_ms.map(Timestamp::from_millis).ok_or("the state has no time");
+    let at = || stored.state_at_ms.map(Timestamp::from_millis).ok_or("state_at_ms is missing");
     let publication = || match (stored.parked.as_deref(), stored.begun) {
         (Some(reason), _) => Publication::Parked(reason.into()),
         (None, Some(_)) => Publication::Begun,
@@ -156,7 +155,7 @@ fn row_state(stored: &StoredRow<'_>) -> Result<RowState, String> {
         }
         state::FORWARD => RowState::Forward { publication: publication() },
         state::FAILED => RowState::Failed { cause: failure_cause(stored)?, publication: publication() },
-        unknown => return Err(format!("unknown state {unknown}")),
+        unknown => return Err(format!("state is {unknown}, which is none")),
     })
 }
 
@@ -174,7 +173,7 @@ fn failure_cause(stored: &StoredRow<'_>) -> Result<FailureCause, String> {
         Some(cause::UNREADABLE) => Ok(FailureCause::Unreadable),
         Some(cause::UNDELIVERABLE) => Ok(FailureCause::Undeliverable(cause_reason())),
         Some(cause::UNDECODABLE) => Ok(FailureCause::Undecodable(cause_reason())),
-        unknown => Err(format!("unknown cause {unknown:?} of its failure")),
+        unknown => Err(format!("cause is {unknown:?}, which is none")),
     }
 }
 

@@ -6,7 +6,7 @@ use taskbroker_domain::ports::store::StoreError;
 use crate::error::during;
 
 /// The version of the tables. A file with a larger one is refused by name.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// The state of a row as a number in `activation.state`.
 pub(crate) mod state {
@@ -32,7 +32,7 @@ END";
 
 /// Times are milliseconds since the epoch. `state_at_ms` is when a pending row is ready, or a lease ends. `retry_delay_s`
 /// is an unsigned number in two's complement. Booleans are 0 or 1. `parked` is why Kafka refuses the row's message for good;
-/// `begun` tells that it may have been sent. The verdict of an early report is its number in the wire protocol.
+/// `begun` tells that it may have been sent. The verdict of an early report is its number in the wire protocol. `reject` has rows that make no sense, with what is left of them.
 const TABLES: &str = "
 CREATE TABLE taskbroker_meta (name TEXT PRIMARY KEY NOT NULL, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE route (
@@ -86,6 +86,9 @@ CREATE TABLE early_report (
     of_copy INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE tombstone (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, slot INTEGER NOT NULL);
+CREATE TABLE reject (
+    number INTEGER PRIMARY KEY, key INTEGER NOT NULL, id TEXT NOT NULL, reason TEXT NOT NULL, bytes BLOB
+);
 ";
 
 /// The columns of the existing system's table, in its order; times are seconds since the epoch. Partition and offset are

@@ -14,8 +14,11 @@ use uuid::Uuid;
 
 use crate::{
     commit::{plan, stored_key},
-    error::{corrupt, during},
+    disk::room,
+    error::{during, nonsense},
     inspect::disk_bytes,
+    lock::OwnerLock,
+    nonsense::{DROP_REJECTS, KEYS, TYPES, odd_column},
     read::{PAGE_ROWS, PAYLOADS, PageError, ROWS, STATE, StateColumns, USED_BYTES, page, stored_state},
     routes::{ALL_ROUTES, Routes},
     writer::Writer,
@@ -48,6 +51,22 @@ impl SqliteStore {
         Self { identity, path, readers, writer: Arc::new(Mutex::new(writer)), routes }
     }
 
+    /// Closes it in good order and keeps its lock, so that nobody gets in while files are moved.
+    pub(crate) async fn close_but_lock(&self) -> Option<OwnerLock> {
+        let lock = self.writer.lock().await.take_lock();
+        self.close().await;
+        lock
+    }
+
+    /// Removes rows that made no sense, by their numbers.
+    pub(crate) async fn drop_rejects(&self, numbers: &[i64]) -> Result<(), StoreError> {
+        let list = serde_json::to_string(numbers).unwrap_or_default();
+        let mut writer = self.writer.lock().await;
+        writer.prepare().await?;
+        let dropped = query(DROP_REJECTS).bind(list).execute(writer.conn()?).await;
+        dropped.map(drop).map_err(during("removing rows that make no sense"))
+    }
+
     async fn one(&self, query: Query<'_>, what: &str) -> Result<SqliteRow, StoreError> {
         match &self.readers {
             Some(readers) => query.fetch_one(readers).await,
@@ -56,7 +75,7 @@ impl SqliteStore {
         .map_err(during(what))
     }
 
-    async fn all(&self, query: Query<'_>, what: &str) -> Result<Vec<SqliteRow>, StoreError> {
+    pub(crate) async fn all(&self, query: Query<'_>, what: &str) -> Result<Vec<SqliteRow>, StoreError> {
         match &self.readers {
             Some(readers) => query.fetch_all(readers).await,
             None => query.fetch_all(self.writer.lock().await.conn()?).await,
@@ -64,28 +83,84 @@ impl SqliteStore {
         .map_err(during(what))
     }
 
-    /// One page. A route that is not known yet is looked up, and the page read again: its row may be gone by then.
-    async fn page(&self, after: i64, limit: usize) -> Result<Vec<Row>, StoreError> {
-        match self.read_page(after, limit).await {
-            Err(PageError::UnknownRoute(_)) => {}
-            Err(PageError::Store(error)) => return Err(error),
-            Ok(rows) => return Ok(rows),
+    /// One page. A route that is not known yet is looked up, and the page read again: its row may be gone by then. What
+    /// then makes no sense is moved aside.
+    async fn page(&self, after: i64, limit: usize) -> Result<Page, StoreError> {
+        if let Ok(page) = self.read_page(after, limit).await? {
+            return Ok(page);
         }
         let routes = self.all(query(ALL_ROUTES), "reading routes").await?;
         self.routes.add_missing(&routes)?;
-        match self.read_page(after, limit).await {
-            Err(PageError::UnknownRoute(route)) => Err(corrupt(format_args!("route {route} is missing"))),
-            Err(PageError::Store(error)) => Err(error),
-            Ok(rows) => Ok(rows),
+        match self.read_page(after, limit).await? {
+            Ok(page) => Ok(page),
+            Err(_) => self.sift(after, limit).await,
         }
     }
 
-    async fn read_page(&self, after: i64, limit: usize) -> Result<Vec<Row>, PageError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let row = self.one(query(ROWS).bind(after).bind(limit), "reading rows").await.map_err(PageError::Store)?;
-        let json: &str = row.try_get(0).map_err(during("reading rows")).map_err(PageError::Store)?;
-        page(json, |id| self.routes.get(id))
+    /// The inner error says that something in it makes no sense.
+    async fn read_page(&self, after: i64, limit: usize) -> Result<Result<Page, PageError>, StoreError> {
+        let count = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = match self.json(query(ROWS).bind(after).bind(count)).await {
+            Ok(json) => page(&json, |id| self.routes.get(id)),
+            Err(error) => Err(PageError::Nonsense(nonsense(error)?)),
+        };
+        Ok(rows.map(|rows| Page {
+            last: rows.last().filter(|_| rows.len() >= limit).and_then(|row| stored_key(row.key)),
+            rows,
+        }))
     }
+
+    /// Reads a page row by row, and moves aside those that make no sense.
+    async fn sift(&self, after: i64, limit: usize) -> Result<Page, StoreError> {
+        let count = i64::try_from(limit).unwrap_or(i64::MAX);
+        let keys = self.all(query(KEYS).bind(after).bind(count), "reading keys").await?;
+        let keys: Result<Vec<i64>, _> = keys.iter().map(|row| row.try_get(0)).collect();
+        let keys = keys.map_err(during("reading keys"))?;
+        let mut sifted = Page { rows: Vec::new(), last: keys.last().copied().filter(|_| keys.len() >= limit) };
+        for key in keys {
+            match self.read_page(key - 1, 1).await? {
+                Ok(page) => sifted.rows.extend(page.rows),
+                Err(error) => self.reject(key, error).await?,
+            }
+        }
+        Ok(sifted)
+    }
+
+    async fn reject(&self, key: i64, error: PageError) -> Result<(), StoreError> {
+        let reason = match error {
+            PageError::UnknownRoute(route) => format!("route is {route}, which is missing"),
+            PageError::Nonsense(reason) => {
+                let odd = self.one(query(TYPES).bind(key), "reading a row's types").await?;
+                odd_column(&odd).unwrap_or(reason)
+            }
+        };
+        tracing::error!(
+            key,
+            reason,
+            "a row of the store makes no sense; it is moved aside to the table \"reject\", and the others go on. See \
+             `taskbroker parked FILE list`"
+        );
+        let mut writer = self.writer.clone().lock_owned().await;
+        let moving = tokio::spawn(async move { writer.reject(key, &reason).await });
+        moving.await.unwrap_or_else(|error| Err(StoreError::Failed(format!("moving a row aside: {error}"))))
+    }
+
+    async fn json(&self, query: Query<'_>) -> Result<String, sqlx::Error> {
+        let row = match &self.readers {
+            Some(readers) => query.fetch_one(readers).await,
+            None => match self.writer.lock().await.conn() {
+                Ok(conn) => query.fetch_one(conn).await,
+                Err(_) => Err(sqlx::Error::PoolClosed),
+            },
+        }?;
+        row.try_get(0)
+    }
+}
+
+/// Rows of one moment, and after which key there may be more.
+struct Page {
+    rows: Vec<Row>,
+    last: Option<i64>,
 }
 
 #[async_trait]
@@ -114,12 +189,9 @@ impl ActivationStore for SqliteStore {
         while rows.len() < limit {
             let wanted = (limit - rows.len()).min(PAGE_ROWS);
             let page = self.page(after, wanted).await?;
-            let complete = page.len() < wanted;
-            rows.extend(page);
-            match rows.last().and_then(|row| stored_key(row.key)) {
-                Some(last) if !complete => after = last,
-                _ => break,
-            }
+            rows.extend(page.rows);
+            let Some(last) = page.last else { break };
+            after = last;
         }
         Ok(rows)
     }
@@ -147,7 +219,8 @@ impl ActivationStore for SqliteStore {
         let row = self.one(query(USED_BYTES), "reading the store's size").await?;
         let used: i64 = row.try_get(0).map_err(during("reading the store's size"))?;
         let disk_bytes = self.path.as_deref().map_or(0, disk_bytes);
-        Ok(Usage { used_bytes: used.unsigned_abs(), disk_bytes })
+        let room_bytes = self.path.as_deref().and_then(room);
+        Ok(Usage { used_bytes: used.unsigned_abs(), disk_bytes, room_bytes })
     }
 
     async fn close(&self) {

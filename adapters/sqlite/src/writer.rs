@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sqlx::{SqliteConnection, query_with, raw_sql};
+use sqlx::{SqliteConnection, query, query_with, raw_sql};
 use taskbroker_domain::ports::store::StoreError;
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     connect::{close, configure_writer, open_writer},
     error::{during, store_error},
     lock::OwnerLock,
+    nonsense::REJECT,
     options::SqliteOptions,
     routes::{ALL_ROUTES, PRUNE_ROUTES, ROUTES_MAX, Routes},
     wal,
@@ -67,6 +68,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Moves a row that makes no sense aside, with its payload.
+    pub(crate) async fn reject(&mut self, key: i64, reason: &str) -> Result<(), StoreError> {
+        self.prepare().await?;
+        let moved = query(REJECT).bind(key).bind(reason).execute(self.conn()?).await;
+        match moved {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.give_up(&error).await),
+        }
+    }
+
     /// The connection, for reads where there is no other.
     pub(crate) fn conn(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         self.conn.as_mut().ok_or_else(|| StoreError::Failed("the store is closed".into()))
@@ -79,6 +90,11 @@ impl Writer {
         }
         self.stopped.get_or_insert_with(|| "the store is closed".into());
         self.lock = None;
+    }
+
+    /// The lock, for somebody who keeps it longer.
+    pub(crate) fn take_lock(&mut self) -> Option<OwnerLock> {
+        self.lock.take()
     }
 
     /// After a failure: no transaction stays open, and nothing is believed of what the commit was to leave.

@@ -267,3 +267,53 @@ async fn what_stands_only_in_the_log_is_there_after_a_crash() {
     assert!(opened.checked && opened.set_aside.is_none());
     assert_eq!(contents(&opened.store).await, contents(&store).await);
 }
+
+#[tokio::test]
+async fn a_row_that_makes_no_sense_is_moved_aside_with_its_column_named_and_stops_no_other() {
+    for (change, reason) in [
+        ("UPDATE activation SET state = 9 WHERE key = 250", "state is 9, which is none"),
+        ("UPDATE activation SET state_at_ms = NULL WHERE key = 250", "state_at_ms is missing"),
+        ("UPDATE activation SET state = 3, cause = 'fate' WHERE key = 250", "cause is Some(\"fate\"), which is none"),
+        ("UPDATE activation SET added_at_ms = 'today' WHERE key = 250", "added_at_ms holds a text"),
+        ("UPDATE activation SET id = x'ff00' WHERE key = 250", "id holds a blob"),
+        ("UPDATE activation SET cause = x'ff00' WHERE key = 250", "cause holds a blob"),
+        ("UPDATE activation SET attempt = -1 WHERE key = 250", "attempt is -1, which is out of range"),
+        (
+            "UPDATE activation SET lost_leases = 5000000000 WHERE key = 250",
+            "lost_leases is 5000000000, which is out of range",
+        ),
+        ("UPDATE activation SET slot = 1.5 WHERE key = 250", "slot holds a real"),
+        ("UPDATE activation SET route = 77 WHERE key = 250", "route is 77, which is missing"),
+    ] {
+        let (_directory, path) = place();
+        filled(&path).await;
+        execute(&path, change).await;
+        let opened = open(&path).await;
+        assert!(opened.set_aside.is_none(), "quick_check finds nothing wrong");
+        let rows = opened.store.rows(None, usize::MAX).await.unwrap();
+        assert_eq!(rows.len(), 499, "{change}");
+        assert!(rows.iter().all(|row| row.key.0 != 250));
+        assert_eq!(opened.store.rows(None, usize::MAX).await.unwrap(), rows);
+        opened.store.close().await;
+        let mut conn = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        let sql = "SELECT key || ': ' || reason || ': ' || length(bytes) FROM reject";
+        let rejected: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut conn).await.unwrap();
+        assert_eq!(rejected, [format!("250: {reason}: 900")]);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_make_no_sense_at_the_ends_of_pages_hide_nothing() {
+    let (_directory, path) = place();
+    filled(&path).await;
+    execute(&path, "UPDATE activation SET state = 9 WHERE key IN (1, 2, 99, 100, 101, 500)").await;
+    let store = open(&path).await.store;
+    let (mut after, mut seen) = (None, 0);
+    loop {
+        let page = store.rows(after, 50).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.key);
+        seen += page.len();
+    }
+    assert_eq!(seen, 494);
+}

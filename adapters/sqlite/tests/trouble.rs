@@ -175,24 +175,6 @@ async fn a_closed_store_says_so() {
 }
 
 #[tokio::test]
-async fn nonsense_in_a_row_is_damage_and_names_the_activation() {
-    let (_directory, path, store) = store(|_| ()).await;
-    store.commit(&insert(1, [new_row(1), new_row(2)])).await.unwrap();
-    for (sql, word) in [
-        ("UPDATE activation SET state = 17 WHERE key = 2", "unknown state 17"),
-        ("UPDATE activation SET state = 1, state_at_ms = NULL WHERE key = 2", "no time"),
-        ("UPDATE activation SET state = 3, cause = 'bad luck' WHERE key = 2", "bad luck"),
-        ("UPDATE activation SET state = 0, state_at_ms = 1, route = 99 WHERE key = 2", "route 99"),
-        ("UPDATE activation SET lost_leases = -1 WHERE key = 2", "rows cannot be read back"),
-    ] {
-        foreign(&path, sql).await.close().await.unwrap();
-        let error = store.rows(None, 10).await.unwrap_err();
-        assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
-        assert!(error.to_string().contains(word), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn after_a_failure_that_does_not_pass_nothing_more_is_written() {
     let (_directory, path, store) = store(|_| ()).await;
     store.commit(&insert(1, [new_row(1)])).await.unwrap();

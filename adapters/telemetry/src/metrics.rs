@@ -1,38 +1,102 @@
 //! The recorder of metrics, in Prometheus's form.
 
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::statsd::{Fanout, Sender, Series, StatsdOptions};
 
 /// Access to what was recorded; clones share it.
 #[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics {
+    prometheus: PrometheusHandle,
+    statsd: Option<Arc<Sender>>,
+    refresh: Arc<OnceLock<Refresh>>,
+}
+
+type Refresh = Box<dyn Fn() + Send + Sync>;
 
 /// The recorder could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics cannot be recorded: {0}")]
 pub struct MetricsError(String);
 
+/// How often recorded samples are folded together, scraped or not: they take memory until then.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
 impl Metrics {
     /// Installs the recorder for the whole process. To be called once, before anything asks for a metric's handle:
-    /// handles that were made earlier record nothing.
-    pub fn install(version: &'static str) -> Result<Self, MetricsError> {
+    /// handles that were made earlier record nothing. With `statsd`, metrics are sent as well, while [`Metrics::run`] runs.
+    pub fn install(version: &'static str, statsd: Option<StatsdOptions>) -> Result<Self, MetricsError> {
         let recorder = recorder().map_err(|e| MetricsError(e.to_string()))?;
-        let handle = recorder.handle();
-        ::metrics::set_global_recorder(recorder).map_err(|e| MetricsError(e.to_string()))?;
+        let prometheus = recorder.handle();
+        let statsd = match statsd {
+            None => {
+                ::metrics::set_global_recorder(recorder).map_err(|e| MetricsError(e.to_string()))?;
+                None
+            }
+            Some(options) => {
+                let series = Arc::new(Series::atomic());
+                let both = Fanout::new(recorder, Arc::clone(&series));
+                ::metrics::set_global_recorder(both).map_err(|e| MetricsError(e.to_string()))?;
+                Some(Arc::new(Sender::new(options, series)))
+            }
+        };
         ::metrics::describe_gauge!(BUILD_INFO, "Always 1; the label says which version runs");
         ::metrics::gauge!(BUILD_INFO, "version" => version).set(1.0);
-        Ok(Self(handle))
+        Ok(Self { prometheus, statsd, refresh: Arc::default() })
+    }
+
+    /// Calls this before each scrape, so that gauges are those of the moment. It must be quick. The first one given stays.
+    pub fn refresh_with(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        self.refresh.set(Box::new(refresh)).ok();
     }
 
     /// The metrics as text for a scraper.
     pub fn render(&self) -> String {
-        self.0.render()
+        self.refresh();
+        self.prometheus.render()
     }
 
-    /// Folds recorded samples together. To be called every few seconds, scraped or not: samples take memory until then.
-    /// [`HttpServer`](crate::HttpServer) does so while it serves.
-    pub fn upkeep(&self) {
-        self.0.run_upkeep();
+    /// Keeps what was recorded small, watches the runtime, and sends metrics where that is wanted; until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        match &self.statsd {
+            Some(statsd) => {
+                tokio::join!(self.upkeep(&shutdown), statsd.run(|| self.refresh(), shutdown.clone()));
+            }
+            None => self.upkeep(&shutdown).await,
+        }
     }
+
+    fn refresh(&self) {
+        show_runtime();
+        if let Some(refresh) = self.refresh.get() {
+            refresh();
+        }
+    }
+
+    async fn upkeep(&self, shutdown: &CancellationToken) {
+        let mut ticks = interval(UPKEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.prometheus.run_upkeep();
+        }
+    }
+}
+
+/// How busy the asynchronous runtime is; nothing where there is none.
+#[expect(clippy::cast_precision_loss, reason = "no runtime has 2^53 tasks")]
+fn show_runtime() {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let runtime = runtime.metrics();
+    ::metrics::gauge!("taskbroker_runtime_workers").set(runtime.num_workers() as f64);
+    ::metrics::gauge!("taskbroker_runtime_tasks").set(runtime.num_alive_tasks() as f64);
+    ::metrics::gauge!("taskbroker_runtime_queue_depth").set(runtime.global_queue_depth() as f64);
 }
 
 const BUILD_INFO: &str = "taskbroker_build_info";
@@ -70,7 +134,7 @@ mod tests {
             ::metrics::histogram!("a_bytes").record(500.0);
             ::metrics::histogram!("a_rows").record(3.0);
         });
-        let rendered = Metrics(recorder.handle()).render();
+        let rendered = recorder.handle().render();
         for line in [
             r#"a_seconds_bucket{le="0.00025"} 0"#,
             r#"a_seconds_bucket{le="0.0005"} 1"#,
@@ -83,10 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_a_metric_and_the_recorder_is_installed_once() {
-        let metrics = Metrics::install("1.2.3").unwrap();
+    fn the_version_is_a_metric_the_recorder_is_installed_once_and_a_scrape_refreshes() {
+        let metrics = Metrics::install("1.2.3", None).unwrap();
         assert!(metrics.render().contains(r#"taskbroker_build_info{version="1.2.3"} 1"#));
-        metrics.upkeep();
-        assert!(Metrics::install("1.2.3").is_err());
+        assert!(Metrics::install("1.2.3", None).is_err());
+        let scrapes = std::sync::atomic::AtomicU32::new(0);
+        metrics.refresh_with(move || {
+            let scrape = scrapes.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            ::metrics::gauge!("a_scrape").set(scrape);
+        });
+        assert!(metrics.render().contains("a_scrape 1"));
+        assert!(metrics.render().contains("a_scrape 2"));
     }
 }

@@ -28,7 +28,7 @@ fn options() -> HttpOptions {
 }
 
 async fn serve(options: HttpOptions) -> Served {
-    let metrics = METRICS.get_or_init(|| async { Metrics::install("test").unwrap() }).await.clone();
+    let metrics = METRICS.get_or_init(|| async { Metrics::install("test", None).unwrap() }).await.clone();
     let server = HttpServer::bind(options).await.unwrap();
     let (address, health, shutdown) = (server.local_addr(), HealthState::new(), CancellationToken::new());
     let ended = tokio::spawn(server.serve(metrics, health.clone(), shutdown.clone()));

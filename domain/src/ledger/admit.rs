@@ -53,12 +53,12 @@ impl Ledger {
     pub fn load_row(&mut self, row: Row, now: Now) {
         let route = self.intern(row.route);
         let group = self.groups.of(&route.application, &route.namespace);
-        let lease = row.terms.run_limit.saturating_add(self.policy.lease_grace);
         let origin = row.origin.filter(|origin| self.partitions.knows(origin.slot));
         self.next_key = self.next_key.max(row.key.0 + 1);
         if let Some(origin) = origin {
             self.partitions.row_loaded(origin);
         }
+        let topic = self.topic_of(origin);
         let handle = self.insert(Entry {
             key: row.key,
             id: row.id,
@@ -68,10 +68,11 @@ impl Ledger {
             added_at: row.added_at,
             origin,
             group,
+            topic,
             payload_bytes: row.payload_bytes,
             payload: None,
             lost_leases: row.lost_leases,
-            state: entry::resumed(row.state, &row.terms, lease, now),
+            state: entry::resumed(row.state, &row.terms, &self.policy, now),
             commit: 0,
             flags: Flags { marked: row.marked, row: true, stored: true, ..Flags::default() },
         });
@@ -115,7 +116,9 @@ impl Ledger {
 
     /// Takes in an activation that was read as new. What the rules say of it counts only where nothing else ends it.
     pub fn admit(&mut self, origin: Origin, activation: Activation, fate: Fate, now: Now) -> Admitted {
-        let group = self.groups.of(&activation.route.application, &activation.route.namespace);
+        let route = self.intern(activation.route);
+        let group = self.groups.of(&route.application, &route.namespace);
+        let activation = Activation { route, ..activation };
         if let Some(verdict) = self.memory.expected(&activation.id)
             && self.believes_early(origin, activation.marked)
         {
@@ -200,12 +203,13 @@ impl Ledger {
         let entry = Entry {
             key: self.give_key(),
             id,
-            route: self.intern(route),
+            route,
             terms,
             received_at,
             added_at: now.wall,
             origin: Some(origin),
             group,
+            topic: self.topic_of(Some(origin)),
             payload_bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             payload: Some(payload),
             lost_leases: 0,
@@ -227,6 +231,11 @@ impl Ledger {
         handle
     }
 
+    fn topic_of(&mut self, origin: Option<Origin>) -> u16 {
+        let name = origin.and_then(|origin| self.partition_name(origin.slot));
+        name.map_or(0, |partition| self.depths.place(&partition.topic))
+    }
+
     /// Puts a pending entry where it belongs: ready, or waiting for its time, for its Kafka position, or for the reports
     /// that may come after a crash.
     pub(super) fn place(&mut self, handle: Handle, now: Now) {
@@ -238,9 +247,9 @@ impl Ledger {
         let (group, origin) = (entry.group, entry.origin);
         let (at_most_once, written) = (entry.terms.at_most_once, entry.flags.row);
         if ready_at > now.wall {
-            super::leave(&mut self.depths, entry);
+            self.depths.leave(entry);
             entry.flags.delayed = true;
-            super::enter(&mut self.depths, entry);
+            self.depths.enter(entry);
             return self.remind(When::Wall(ready_at), handle);
         }
         match origin {

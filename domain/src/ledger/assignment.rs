@@ -51,6 +51,7 @@ impl Ledger {
     /// told by [`Ledger::source_actions`] once it is durable.
     pub fn assign(&mut self, assigned: &Assigned, now: Now) -> Result<StartDecision, NoStart> {
         self.end_earlier_assignment(assigned, now);
+        self.take_over(assigned);
         let predecessors = self.partitions.predecessors(&assigned.partition);
         let unread =
             !predecessors.is_empty() || self.partitions.has_older_sibling(&assigned.partition, assigned.assignment);
@@ -86,7 +87,9 @@ impl Ledger {
 
     fn known(&self, assigned: &Assigned, recreated: bool) -> Known {
         let slot = self.partitions.by_id.get(&assigned.partition);
-        let stored = slot.and_then(|slot| self.partitions.slots.get(slot)).map(|partition| {
+        let partition = slot.and_then(|slot| self.partitions.slots.get(slot));
+        let taken_over = partition.is_some_and(|partition| partition.taken_over);
+        let stored = partition.map(|partition| {
             // A partition that is being read and is out of the log's range goes on from where it was reading.
             partition.tracker.next().unwrap_or(partition.tracker.watermark())
         });
@@ -102,6 +105,7 @@ impl Ledger {
             log_end: assigned.log_end,
             recreated,
             reset: self.policy.offset_reset(&assigned.partition.topic),
+            taken_over,
         }
     }
 

@@ -53,6 +53,7 @@ impl Ledger {
     }
 
     fn claim_for(&mut self, wanted: &Wanted, offer_limit: Duration, now: Now) -> Option<Claimed> {
+        self.groups.asked(wanted, now.steady);
         loop {
             let handle = self.groups.pop(wanted)?;
             let Some(entry) = self.entry(handle) else { continue };
@@ -97,6 +98,11 @@ impl Ledger {
         {
             self.wanted.push_back(handle);
         }
+    }
+
+    /// Whether something that fits stands in a queue. It may have expired meanwhile: a claim says for certain.
+    pub fn has_ready(&self, wanted: &Wanted) -> bool {
+        self.groups.has(wanted)
     }
 
     /// Undoes a claim that certainly did not reach its worker.

@@ -30,6 +30,8 @@ pub(super) struct Entry {
     pub(super) added_at: Timestamp,
     pub(super) origin: Option<Origin>,
     pub(super) group: u32,
+    /// The topic it was read from, as a place in the counts.
+    pub(super) topic: u16,
     pub(super) payload_bytes: u32,
     pub(super) payload: Option<Bytes>,
     pub(super) lost_leases: u32,
@@ -149,13 +151,14 @@ impl Entry {
 }
 
 /// The state of a row that was loaded. A lease goes on where it was, at most for a whole lease from now on (wall time may
-/// have jumped meanwhile).
-pub(super) fn resumed(state: RowState, terms: &Terms, lease_max: std::time::Duration, now: Now) -> State {
+/// have jumped meanwhile), and at least as long as workers may need to report what they finished meanwhile.
+pub(super) fn resumed(state: RowState, terms: &Terms, policy: &Policy, now: Now) -> State {
+    let (lease_max, quiet) = (terms.run_limit.saturating_add(policy.lease_grace), policy.quiet_after_start);
     let resumed = |publication| if terms.at_most_once { publication } else { begins_anew(publication) };
     match state {
         RowState::Pending { ready_at } => State::Pending { ready_at },
         RowState::Processing { lease_ends_at } => {
-            let left = lease_ends_at.since(now.wall).min(lease_max);
+            let left = lease_ends_at.since(now.wall).min(lease_max).max(quiet);
             State::Processing(Lease { ends: now.steady.saturating_add(left), ends_at: lease_ends_at })
         }
         RowState::Retry { wish, publication } => State::Retry { wish, publication: resumed(publication) },

@@ -53,8 +53,9 @@ impl Ledger {
             Phase::Journalling { .. } | Phase::Committing { .. } => return,
             Phase::Absent | Phase::Starting { .. } | Phase::Reading => {}
         }
-        if offset > partition.acknowledged {
-            partition.acknowledged = offset;
+        if partition.taken_over || offset > partition.acknowledged {
+            partition.taken_over = false;
+            partition.acknowledged = offset.max(partition.acknowledged);
             partition.dirty = true;
             self.unblock_below(slot, offset, now);
             self.commit_soon(now);

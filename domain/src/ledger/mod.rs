@@ -14,17 +14,21 @@
 //! | `journal` | commits: taking them, and what their confirmation allows |
 //! | `partitions` | what is known of each partition |
 //! | `assignment` | how a partition comes: where it starts, and what that voids |
+//! | `take_over` | positions that the existing system left |
 //! | `reading` | what is read of it, and whether it is read up |
 //! | `group_commits` | what the source is told, and what the group acknowledges |
 //! | `departure` | how it goes: revoked or lost |
 //! | `remember` | early reports and tombstones |
+//! | `demand` | who asks for what waits |
 //! | `sweep` | what new rules of the operator say of what is here |
 
 mod admit;
 mod assignment;
 mod claim;
 mod conservation;
+mod demand;
 mod departure;
+mod depths;
 mod entry;
 mod group_commits;
 mod journal;
@@ -36,6 +40,7 @@ mod remember;
 mod settle;
 mod stats;
 mod sweep;
+mod take_over;
 mod tick;
 mod timers;
 
@@ -50,6 +55,7 @@ pub use self::{
     assignment::StartDecision,
     claim::Claimed,
     conservation::Counts,
+    demand::Unserved,
     entry::Handle,
     group_commits::SourceAction,
     journal::{CommitWanted, Ticket},
@@ -58,13 +64,16 @@ pub use self::{
     stats::{NamespaceStats, PartitionStats, Stats},
     sweep::Swept,
 };
-use self::{entry::Entry, journal::Journal, partitions::Partitions, ready::Groups, remember::Memory, timers::Timers};
+use self::{
+    depths::Standings, entry::Entry, journal::Journal, partitions::Partitions, ready::Groups, remember::Memory,
+    timers::Timers,
+};
 #[cfg(doc)]
 use crate::ports::store::Commit;
 use crate::{
     activation::{ActivationId, Key, Route},
     admission::{self, Depths, Full},
-    lifecycle::{self, Event, Publication, Refusal, State},
+    lifecycle::{self, Event, Refusal, State},
     policy::Policy,
     time::{Now, Steady},
 };
@@ -80,7 +89,8 @@ pub struct Ledger {
     next_key: u64,
     groups: Groups,
     timers: Timers,
-    depths: Depths,
+    depths: Standings,
+    demand_reviewed: Option<Steady>,
     resident_bytes: u64,
     stored_bytes: u64,
     /// Payloads that claims wait for.
@@ -113,7 +123,8 @@ impl Ledger {
             next_key: 1,
             groups: Groups::default(),
             timers: Timers::default(),
-            depths: Depths::default(),
+            depths: Standings::default(),
+            demand_reviewed: None,
             resident_bytes: 0,
             stored_bytes: 0,
             wanted: VecDeque::new(),
@@ -126,7 +137,25 @@ impl Ledger {
 
     /// How many records may be read now, or which limit is reached.
     pub fn room(&self) -> Result<usize, Full> {
-        let room = admission::room(self.depths, self.policy.limits)?;
+        self.room_within(admission::room(self.counted(), self.policy.limits))
+    }
+
+    /// How many records of this topic may be read now. Where a limit is reached by others, it still has its own part.
+    pub fn room_for(&self, topic: &str) -> Result<usize, Full> {
+        let all = admission::room(self.counted(), self.policy.limits);
+        let own = || admission::room(self.depths.of(topic), self.policy.limits.part(self.policy.topics));
+        self.room_within(all.or_else(|full| if self.policy.topics > 1 { own() } else { Err(full) }))
+    }
+
+    /// What counts against the limits: what nobody asks for has one of its own.
+    fn counted(&self) -> Depths {
+        let depths = self.depths.all();
+        let apart = self.unserved_waiting().min(self.policy.limits.unserved);
+        Depths { pending: depths.pending.saturating_sub(apart), ..depths }
+    }
+
+    fn room_within(&self, room: Result<usize, Full>) -> Result<usize, Full> {
+        let room = room?;
         let budget = self.policy.payload_memory_bytes;
         if self.resident_bytes > budget.saturating_add((budget / 4).max(PAYLOADS_UNWRITTEN_MIN)) {
             return Err(Full::Memory);
@@ -140,7 +169,7 @@ impl Ledger {
     /// How long until time alone changes something: a timer or an end of a window.
     pub fn next_wake(&self, now: Now) -> Option<Duration> {
         let partitions = self.next_partition_wake(now);
-        self.timers.next(now).into_iter().chain(partitions).min()
+        self.timers.next(now).into_iter().chain(partitions).chain(self.next_demand_review(now)).min()
     }
 
     fn entry(&self, handle: Handle) -> Option<&Entry> {
@@ -165,11 +194,11 @@ impl Ledger {
         let circumstances = entry.circumstances(&self.policy, now.wall);
         let step = lifecycle::step(&entry.state, event, circumstances)?;
         let (group, waited) = (entry.group, is_pending(entry));
-        leave(&mut self.depths, entry);
+        self.depths.leave(entry);
         entry.flags.delayed = false;
         entry.state = step.state;
         entry.lost_leases = step.lost_leases;
-        enter(&mut self.depths, entry);
+        self.depths.enter(entry);
         if waited && !matches!(entry.state, State::Processing(_)) {
             self.left_queue(group);
         }
@@ -221,7 +250,7 @@ impl Ledger {
         if !entry.flags.row {
             self.journal.unwritten = self.journal.unwritten.saturating_sub(1);
         }
-        leave(&mut self.depths, &entry);
+        self.depths.leave(&entry);
         let hash = self.hasher.hash_one(&entry.id);
         if let Ok(found) = self.by_id.find_entry(hash, |index| *index == handle.index) {
             found.remove();
@@ -241,7 +270,7 @@ impl Ledger {
         self.resident_bytes += entry.payload.as_ref().map_or(0, |payload| payload.len() as u64);
         self.stored_bytes += u64::from(entry.payload_bytes);
         self.groups.counts(entry.group).in_flight += 1;
-        enter(&mut self.depths, &entry);
+        self.depths.enter(&entry);
         let index = u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX);
         self.index(hash, index);
         Handle { key, index }
@@ -261,8 +290,14 @@ impl Ledger {
         });
     }
 
-    /// The one copy of a route.
+    /// The one copy of a route. One without an application gets the default one.
     fn intern(&mut self, route: Arc<Route>) -> Arc<Route> {
+        let route = match &self.policy.default_application {
+            Some(default) if route.application.is_empty() => {
+                Arc::new(Route { application: default.clone(), ..Route::clone(&route) })
+            }
+            Some(_) | None => route,
+        };
         if let Some((known, ())) = self.routes.get_key_value(&route) {
             return known.clone();
         }
@@ -280,37 +315,6 @@ impl Ledger {
     }
 }
 
-/// Where an entry is counted.
-fn standing<'a>(depths: &'a mut Depths, entry: &Entry) -> &'a mut usize {
-    match &entry.state {
-        State::Pending { .. } if entry.flags.delayed => &mut depths.delayed,
-        State::Pending { .. } => &mut depths.pending,
-        State::Processing(_) => &mut depths.processing,
-        State::Retry { publication, .. } | State::Forward { publication } | State::Failed { publication, .. }
-            if is_parked(publication) =>
-        {
-            &mut depths.parked
-        }
-        State::Retry { .. } => &mut depths.retry,
-        State::Forward { .. } => &mut depths.forward,
-        State::Failed { .. } => &mut depths.failed,
-        State::Done(_) => &mut depths.done,
-    }
-}
-
 fn is_pending(entry: &Entry) -> bool {
     matches!(entry.state, State::Pending { .. })
-}
-
-fn is_parked(publication: &Publication) -> bool {
-    matches!(publication, Publication::Parked(_))
-}
-
-fn enter(depths: &mut Depths, entry: &Entry) {
-    *standing(depths, entry) += 1;
-}
-
-fn leave(depths: &mut Depths, entry: &Entry) {
-    let depth = standing(depths, entry);
-    *depth = depth.saturating_sub(1);
 }

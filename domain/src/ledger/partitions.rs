@@ -44,6 +44,9 @@ pub(super) struct Partition {
     pub(super) assignment: AssignmentId,
     /// The assignment in which it was first seen; those of an earlier life count as the zeroth.
     pub(super) first_assignment: AssignmentId,
+    /// Its position was taken over from the existing system, and the group has not acknowledged it yet: it stays journalled
+    /// without a topic id, so that a crash meanwhile changes nothing.
+    pub(super) taken_over: bool,
     /// Its assignment ended in good order: answers to the last group commit in it count.
     pub(super) released: bool,
     pub(super) metadata: Arc<str>,
@@ -293,14 +296,16 @@ impl Partitions {
 impl Partition {
     pub(super) fn new(id: Arc<PartitionId>, tracker: Tracker, store: Uuid) -> Self {
         let watermark = tracker.watermark();
+        let id_unknown = id.topic_id == TopicId::UNKNOWN;
         Self {
-            metadata: format!("{COMMIT_MARK}{store}:{}", id.topic_id).into(),
+            metadata: metadata(&id, store),
             id,
             confirmed_epoch: tracker.leader_epoch(),
             tracker,
             phase: Phase::Absent,
             assignment: AssignmentId::default(),
             first_assignment: AssignmentId(u64::MAX),
+            taken_over: id_unknown,
             released: false,
             dirty: false,
             flush: false,
@@ -322,11 +327,18 @@ impl Partition {
         }
     }
 
+    /// It is this log's: what is known of it was taken over without its topic id.
+    pub(super) fn name(&mut self, id: Arc<PartitionId>, store: Uuid) {
+        self.metadata = metadata(&id, store);
+        self.id = id;
+        self.first_assignment = AssignmentId(u64::MAX);
+    }
+
     fn position(&mut self, slot: Slot) -> Position {
         self.tracker.advance();
         Position {
             slot,
-            partition: self.id.clone(),
+            partition: if self.taken_over { Arc::new(unknown(&self.id)) } else { self.id.clone() },
             watermark: self.tracker.watermark(),
             leader_epoch: self.tracker.leader_epoch(),
             settled: self.tracker.settled(),
@@ -365,4 +377,13 @@ impl Partition {
     pub(super) fn committed(&self) -> Option<i64> {
         self.committed
     }
+}
+
+fn metadata(id: &PartitionId, store: Uuid) -> Arc<str> {
+    format!("{COMMIT_MARK}{store}:{}", id.topic_id).into()
+}
+
+/// The same partition of a log whose topic id is not known.
+pub(super) fn unknown(id: &PartitionId) -> PartitionId {
+    PartitionId { topic_id: TopicId::UNKNOWN, ..id.clone() }
 }

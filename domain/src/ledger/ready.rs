@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
-use super::{conservation::Counts, entry::Handle};
-use crate::ports::service::Wanted;
+use super::{conservation::Counts, demand::Demand, entry::Handle};
+use crate::{ports::service::Wanted, time::Steady};
 
 /// A namespace of an application.
 #[derive(Debug)]
@@ -13,12 +13,18 @@ pub(super) struct Group {
     pub(super) application: Box<str>,
     pub(super) namespace: Box<str>,
     pub(super) counts: Counts,
+    pub(super) demand: Demand,
     queue: Queue,
     /// The front of its queue under which it is listed.
     listed: Option<Handle>,
 }
 
 impl Group {
+    /// How many wait, give or take those that left without being taken out.
+    pub(super) fn waiting_count(&self) -> usize {
+        (self.queue.back.len() + self.queue.fresh.len()).saturating_sub(self.queue.left)
+    }
+
     /// What waits, next in line first. Entries that left meanwhile may be among them.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Handle> {
         self.queue.iter()
@@ -74,12 +80,16 @@ pub(super) struct Groups {
     /// Groups with something in their queue, by its front.
     listed: BTreeSet<(Handle, u32)>,
     pub(super) others: Counts,
+    /// When a worker last asked for whatever there is.
+    asked: Option<Steady>,
     /// How often an application that had nothing to hand out got something.
     pub(super) awakenings: u64,
 }
 
 #[derive(Debug, Default)]
 struct Application {
+    /// When a worker last asked for it.
+    asked: Option<Steady>,
     namespaces: HashMap<Box<str>, u32>,
     /// Those with something in their queue, by its front.
     listed: BTreeSet<(Handle, u32)>,
@@ -96,6 +106,7 @@ impl Groups {
             application: application.into(),
             namespace: namespace.into(),
             counts: Counts::default(),
+            demand: Demand::default(),
             queue: Queue::default(),
             listed: None,
         });
@@ -134,6 +145,40 @@ impl Groups {
             found.queue.back.insert(handle);
         }
         self.relist(group);
+    }
+
+    /// A worker asks.
+    pub(super) fn asked(&mut self, wanted: &Wanted, now: Steady) {
+        match wanted {
+            Wanted::Any => self.asked = Some(now),
+            Wanted::Application(application) => {
+                if let Some(found) = self.applications.get_mut(application.as_str()) {
+                    found.asked = Some(now);
+                }
+            }
+            Wanted::Namespace { application, namespace } => {
+                let found = self.find(application, namespace).and_then(|group| self.groups.get_mut(group as usize));
+                found.into_iter().for_each(|group| group.demand.asked(now));
+            }
+        }
+    }
+
+    pub(super) fn any_waits(&self) -> bool {
+        !self.listed.is_empty()
+    }
+
+    /// Each group, and when a worker last asked for its application or for anything.
+    pub(super) fn each_with_what_was_asked(&mut self, mut act: impl FnMut(&mut Group, Option<Steady>)) {
+        for (_, group) in &mut self.groups {
+            let application = self.applications.get(&group.application).and_then(|application| application.asked);
+            act(group, application.max(self.asked));
+        }
+    }
+
+    /// Whether any entry stands in a queue that fits.
+    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+        let group = self.oldest(wanted).and_then(|group| self.groups.get(group as usize));
+        group.is_some_and(|group| group.queue.front().is_some())
     }
 
     /// Takes the oldest entry that fits. Entries that left meanwhile may still come: the caller looks and asks again.
@@ -267,6 +312,23 @@ mod tests {
         let wanted = Wanted::Namespace { application: "app".into(), namespace: "b".into() };
         assert_eq!(groups.pop(&wanted), Some(handle(2)));
         assert_eq!(groups.pop(&wanted), None);
+    }
+
+    #[test]
+    fn an_application_awakes_when_it_has_something_after_nothing() {
+        let mut groups = Groups::default();
+        let (a, b, other) = (groups.of("app", "a"), groups.of("app", "b"), groups.of("other", "a"));
+        groups.push(a, handle(1));
+        assert_eq!(groups.awakenings, 1);
+        groups.push(a, handle(2));
+        groups.push(b, handle(3));
+        assert_eq!(groups.awakenings, 1, "it was awake");
+        groups.push(other, handle(4));
+        assert_eq!(groups.awakenings, 2);
+        while groups.pop(&app("app")).is_some() {}
+        assert!(!groups.has(&app("app")) && groups.has(&app("other")));
+        groups.push_back(b, handle(3));
+        assert_eq!(groups.awakenings, 3);
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Ledger {
         let counted = i64::try_from(totals.in_flight).unwrap_or(i64::MAX);
         let off = namespaces.iter().map(|namespace| namespace.counts.imbalance().abs()).sum::<i64>();
         Stats {
-            depths: self.depths,
+            depths: self.depths.all(),
             in_flight: self.entries.len(),
             imbalance: off + self.groups.others.imbalance().abs() + (held - counted).abs(),
             totals,
@@ -96,7 +96,7 @@ impl Ledger {
 
     /// How many entries stand where.
     pub fn depths(&self) -> Depths {
-        self.depths
+        self.depths.all()
     }
 
     fn namespaces(&self) -> impl Iterator<Item = NamespaceStats> {

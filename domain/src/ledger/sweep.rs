@@ -1,7 +1,12 @@
 //! What new rules of the operator say of what is here already.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use super::{Ledger, entry::Handle};
 use crate::{
+    activation::Route,
     lifecycle::{Event, State},
     rules::{Fate, Rules},
     time::Now,
@@ -45,6 +50,11 @@ impl Ledger {
             }
         }
         swept
+    }
+
+    /// What rules look at: the route, and the payload if it is in memory. None: the entry is gone.
+    pub fn look(&self, handle: Handle) -> Option<(Arc<Route>, Option<Bytes>)> {
+        self.entry(handle).map(|entry| (entry.route.clone(), entry.payload.clone()))
     }
 
     /// A rule drops the entry, unless it is on its way out. Returns whether it did.

@@ -15,6 +15,7 @@ impl Ledger {
             due += 1;
         }
         self.tick_partitions(now);
+        self.review_demand(now);
         due
     }
 
@@ -35,9 +36,9 @@ impl Ledger {
 
     fn release(&mut self, handle: Handle, now: Now) {
         if let Some(entry) = self.entries.get_mut(handle.index as usize) {
-            super::leave(&mut self.depths, entry);
+            self.depths.leave(entry);
             entry.flags.delayed = false;
-            super::enter(&mut self.depths, entry);
+            self.depths.enter(entry);
         }
         self.place(handle, now);
     }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     activation::{Activation, ActivationId, PartitionId, RetryWish},
     ports::source::Record,
+    rules::Selector,
     time::Timestamp,
 };
 
@@ -13,6 +14,9 @@ pub trait ActivationCodec: Send + Sync {
     /// The activation in `record`, which was read from `partition`: where a record says nothing of an id, it is derived from
     /// its place. `now` stands in where neither the activation nor Kafka says when it was produced.
     fn decode(&self, record: &Record, partition: &PartitionId, now: Timestamp) -> Result<Activation, Undecodable>;
+
+    /// Whether any condition of the selector holds for the arguments in these bytes. What cannot be read matches nothing.
+    fn selects(&self, payload: &Bytes, selector: &Selector) -> bool;
 
     /// The retry of a stored activation: the same bytes but for the id, `received_at`, the delay and the retry state.
     fn retry(&self, payload: &Bytes, retry: &Retry) -> Result<Bytes, Undecodable>;

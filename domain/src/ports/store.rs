@@ -260,6 +260,8 @@ pub struct Usage {
     pub used_bytes: u64,
     /// Taken on disk, journals included.
     pub disk_bytes: u64,
+    /// What the disk still has room for; none where that is not known.
+    pub room_bytes: Option<u64>,
 }
 
 /// What a store cannot do, and what the caller can do about it.

@@ -13,6 +13,7 @@ use taskbroker_domain::{
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) id: ActivationId,
+    pub(crate) application: &'static str,
     pub(crate) at_most_once: bool,
     pub(crate) marked: bool,
     pub(crate) attempt: u32,
@@ -30,6 +31,7 @@ pub(crate) struct Message {
 pub(crate) fn message(name: &str) -> Message {
     Message {
         id: ActivationId::new(name),
+        application: "app",
         at_most_once: false,
         marked: false,
         attempt: 0,
@@ -67,7 +69,7 @@ impl Message {
     pub(crate) fn activation(&self) -> Activation {
         Activation {
             id: self.id.clone(),
-            route: Arc::new(Route::new("app", "ns", "task")),
+            route: Arc::new(Route::new(self.application, "ns", "task")),
             terms: Terms {
                 run_limit: Duration::from_secs(10),
                 expires_at: self.expires_at,

@@ -73,6 +73,7 @@ pub(crate) fn policy() -> Policy {
         group_commit_interval: Duration::ZERO,
         offset_reset: OffsetReset::Earliest,
         read_limit_step: 16,
+        quiet_after_start: Duration::ZERO,
         ..Policy::default()
     }
 }

@@ -19,18 +19,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use taskbroker_domain::{
-    activation::{Activation, ActivationId, ID_MAX_BYTES, PartitionId},
+    activation::{Activation, ActivationId, ID_MAX_BYTES, PartitionId, RetryWish},
     ports::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
     },
+    rules::Selector,
     time::Timestamp,
 };
 
 use self::envelope::Envelope;
 pub use self::raw::{RawCodec, RawTask};
 use crate::{
-    MARK_HEADER,
+    MARK_HEADER, arguments,
     routes::{Names, Routes},
 };
 
@@ -56,6 +57,11 @@ impl Codec {
     pub fn new(delay_max: Duration) -> Self {
         Self { delay_max, routes: Routes::default() }
     }
+
+    /// The activation with what a worker wished for its retry written into it, as the existing system keeps it.
+    pub fn with_wish(payload: &Bytes, wish: RetryWish) -> Result<Bytes, Undecodable> {
+        retry::with_wish(payload, wish)
+    }
 }
 
 impl Default for Codec {
@@ -80,6 +86,10 @@ impl ActivationCodec for Codec {
             marked: record.headers.iter().any(|(name, _)| name == MARK_HEADER),
             payload: record.payload.clone(),
         })
+    }
+
+    fn selects(&self, payload: &Bytes, selector: &Selector) -> bool {
+        arguments::match_any(payload, selector)
     }
 
     fn retry(&self, payload: &Bytes, retry: &Retry) -> Result<Bytes, Undecodable> {

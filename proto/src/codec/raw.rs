@@ -14,11 +14,12 @@ use taskbroker_domain::{
         codec::{ActivationCodec, Retry, Undecodable},
         source::Record,
     },
+    rules::Selector,
     time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{RUN_LIMIT_MAX, envelope::refuse, retry};
+use super::{RUN_LIMIT_MAX, arguments, envelope::refuse, retry};
 use crate::pb;
 
 /// What each message of a raw topic is turned into.
@@ -91,6 +92,10 @@ impl ActivationCodec for RawCodec {
         })
     }
 
+    fn selects(&self, payload: &Bytes, selector: &Selector) -> bool {
+        arguments::match_any(payload, selector)
+    }
+
     fn retry(&self, payload: &Bytes, retry: &Retry) -> Result<Bytes, Undecodable> {
         retry::compose(payload, retry)
     }
@@ -133,9 +138,9 @@ fn parameters(payload: &Bytes) -> Result<Bytes, Undecodable> {
 
 /// As one zstd frame that says how large its content is: clients decompress it at once.
 fn compressed(parameters: &[u8], level: i32) -> Result<Bytes, Undecodable> {
-    let mut frame = vec![0; zstd_safe::compress_bound(parameters.len())];
-    let length = zstd_safe::compress(frame.as_mut_slice(), parameters, level)
-        .map_err(|code| refuse("the payload", zstd_safe::get_error_name(code)))?;
+    let mut frame = vec![0; zstd::zstd_safe::compress_bound(parameters.len())];
+    let length = zstd::zstd_safe::compress(frame.as_mut_slice(), parameters, level)
+        .map_err(|code| refuse("the payload", zstd::zstd_safe::get_error_name(code)))?;
     frame.truncate(length);
     Ok(frame.into())
 }

@@ -17,7 +17,7 @@ const CHANGED_BYTES: usize = 384;
 
 /// The retry: the payload with another id, `received_at`, delay and retry state; everything else as it stands.
 pub(super) fn compose(payload: &[u8], retry: &Retry) -> Result<Bytes, Undecodable> {
-    let parts = Parts::of(payload)?;
+    let parts = Parts::of(payload, &[ID, RECEIVED_AT, DELAY])?;
     let retry_state = parts.retry_state.map(|bytes| RetryState::read(&bytes)?.next(retry.wish)).transpose()?;
     let (retry_state, delay_s) = match retry_state {
         Some(state) => (Some(state.bytes), state.delay_s),
@@ -32,13 +32,35 @@ pub(super) fn compose(payload: &[u8], retry: &Retry) -> Result<Bytes, Undecodabl
     let mut composed = BytesMut::with_capacity(payload.len() + CHANGED_BYTES);
     changed.encode(&mut composed).map_err(|e| refuse("the retry", e))?;
     if let Some(state) = retry_state {
-        composed.put_u8(RETRY_STATE_KEY);
-        prost::encode_length_delimiter(state.len(), &mut composed).map_err(|e| refuse("the retry", e))?;
-        composed.put_slice(&state);
+        put_retry_state(&mut composed, &state)?;
     }
     parts.kept.iter().for_each(|raw| composed.put_slice(raw));
     Ok(composed.freeze())
 }
+
+/// The activation with what the worker wished for in its retry state, and everything else as it stands. One without a retry
+/// state has no place for it.
+pub(super) fn with_wish(payload: &Bytes, wish: RetryWish) -> Result<Bytes, Undecodable> {
+    let parts = Parts::of(payload, &[])?;
+    let Some(state) = &parts.retry_state else { return Ok(payload.clone()) };
+    let state = RetryState::read(state)?.wished(wish);
+    let mut written = BytesMut::with_capacity(payload.len() + CHANGED_BYTES);
+    put_retry_state(&mut written, &state)?;
+    parts.kept.iter().for_each(|raw| written.put_slice(raw));
+    Ok(written.freeze())
+}
+
+fn put_retry_state(to: &mut BytesMut, state: &[u8]) -> Result<(), Undecodable> {
+    to.put_u8(RETRY_STATE_KEY);
+    prost::encode_length_delimiter(state.len(), to).map_err(|e| refuse("the retry", e))?;
+    to.put_slice(state);
+    Ok(())
+}
+
+// Fields of the activation that a retry has anew.
+const ID: u32 = 1;
+const RECEIVED_AT: u32 = 6;
+const DELAY: u32 = 11;
 
 /// The key of field 7, length-delimited.
 const RETRY_STATE_KEY: u8 = 7 << 3 | 2;
@@ -51,12 +73,12 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(payload: &'a [u8]) -> Result<Self, Undecodable> {
+    fn of(payload: &'a [u8], left_out: &[u32]) -> Result<Self, Undecodable> {
         let mut parts = Self { kept: Vec::new(), retry_state: None };
         for field in fields(payload) {
             let field = field.map_err(|e| refuse("the activation", e))?;
             match field.number {
-                1 | 6 | 11 => {}
+                number if left_out.contains(&number) => {}
                 7 => {
                     let state = message("retry_state", field.value)?;
                     parts.retry_state.get_or_insert_default().extend_from_slice(state);
@@ -96,6 +118,19 @@ impl<'a> RetryState<'a> {
             }
         }
         Ok(state)
+    }
+
+    /// The same attempt, and what the worker wished for.
+    fn wished(self, wish: RetryWish) -> Vec<u8> {
+        let changed = pb::RetryState {
+            attempts: self.attempts,
+            max_attempts: wish.max_attempts.unwrap_or(self.max_attempts),
+            delay_on_retry: wish.delay_s.or(self.delay_s),
+            ..Default::default()
+        };
+        let mut bytes = changed.encode_to_vec();
+        self.kept.iter().for_each(|raw| bytes.extend_from_slice(raw));
+        bytes
     }
 
     /// One attempt more, and what the worker wished for.

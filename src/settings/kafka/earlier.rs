@@ -62,8 +62,8 @@ fn read_raw(reader: &mut Reader<'_>, topic: &Key) -> Option<Raw> {
 /// first; the dead-letter topic, and a retry topic of its own, on the second.
 pub(super) fn read(reader: &mut Reader<'_>, common: &Common) -> Declared {
     let main = cluster::read(reader, &Place { name: "default", key: &main_key }, Some(ADDRESS));
-    let separate = CLUSTER_FIELDS.iter().any(|field| reader.is_given(&dead_letter_key(field)));
     // Without a word about it, the dead-letter cluster is the main one, so we are there who we are on the main one.
+    let separate = says_who(reader) || is_elsewhere(reader, &main.address);
     let key = if separate { dead_letter_key } else { main_key };
     let dead_letter = cluster::read(reader, &Place { name: "deadletter", key: &key }, Some(&main.address));
 
@@ -75,6 +75,15 @@ pub(super) fn read(reader: &mut Reader<'_>, common: &Common) -> Declared {
         declared.topics.entry(name).or_insert_with_key(|name| produced_topic(reader, key, name));
     }
     declared
+}
+
+/// Whether the dead-letter cluster is spoken to in a way of its own.
+fn says_who(reader: &Reader<'_>) -> bool {
+    CLUSTER_FIELDS.iter().any(|field| *field != "address" && reader.is_given(&dead_letter_key(field)))
+}
+
+fn is_elsewhere(reader: &Reader<'_>, main: &str) -> bool {
+    reader.given_text(&dead_letter_key("address")).is_some_and(|address| address != main)
 }
 
 /// The key of a field of the main cluster.

@@ -13,7 +13,7 @@ pub struct Grpc {
     pub tls: Option<ServerTls>,
     /// The largest request that is read.
     pub max_request_bytes: NonZeroUsize,
-    /// Reports are answered without the next task, as if they were written later. They are not: each is durable first.
+    /// Has no effect: every report is durable before it is answered, many by one commit.
     pub batch_status_updates: bool,
     /// How many such reports the existing system writes at once.
     pub status_update_batch_size: NonZeroUsize,

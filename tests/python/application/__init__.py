@@ -11,6 +11,8 @@ from support import effects
 
 BOOTSTRAP = "TASKBROKER_TEST_BOOTSTRAP"
 TOPIC = "TASKBROKER_TEST_TOPIC"
+SECRETS = "TASKBROKER_TEST_SECRETS"
+"""A JSON list; nothing is signed without it."""
 
 
 class OneTopic(TaskRouter):
@@ -36,6 +38,7 @@ def make_app(name: str) -> TaskbrokerApp:
         name=name, producer_factory=make_producer, router_class=OneTopic(), at_most_once_store=OnDisk()
     )
     made.set_modules(["application.tasks"])
+    made.set_config({"rpc_secret": os.environ.get(SECRETS)})
     return made
 
 

@@ -62,7 +62,11 @@ pub(crate) fn sight_topic<C: ClientContext>(
 }
 
 /// A broker that knows the topic; `None` if there is no such topic.
-fn broker_of<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Result<Option<i32>, Failure> {
+pub(super) fn broker_of<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<i32>, Failure> {
     let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|error| {
         Failure::new(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), error.to_string())
     })?;
@@ -167,7 +171,7 @@ unsafe fn listed_offset(info: *const ffi::rd_kafka_ListOffsetsResultInfo_t) -> R
 }
 
 /// Sends one admin request and waits for its answer.
-fn ask<C: ClientContext>(
+pub(super) fn ask<C: ClientContext>(
     client: &Client<C>,
     operation: ffi::rd_kafka_admin_op_t,
     timeout: Duration,
@@ -196,10 +200,10 @@ fn ask<C: ClientContext>(
     if code == RDKafkaErrorCode::NoError { Ok(event) } else { Err(Failure::new(code, text)) }
 }
 
-fn unexpected(what: &str) -> Failure {
+pub(super) fn unexpected(what: &str) -> Failure {
     Failure::new(RDKafkaErrorCode::Fail, format!("{what}: an answer without what was asked for"))
 }
 
-fn c_string(text: &str) -> Result<CString, Failure> {
+pub(super) fn c_string(text: &str) -> Result<CString, Failure> {
     CString::new(text).map_err(|error| Failure::new(RDKafkaErrorCode::InvalidArgument, error.to_string()))
 }

@@ -8,12 +8,14 @@ mod message;
 mod mock;
 mod positions;
 mod queue;
+mod rights;
 
 pub(crate) use admin::{TopicSight, log_ranges, sight_topic};
 pub(crate) use message::Fetched;
 pub(crate) use mock::assign_at_once;
 pub(crate) use positions::{CommittedEntry, committed_entries, set_leader_epoch};
 pub(crate) use queue::{ConsumerQueue, PartitionQueue, Waker};
+pub(crate) use rights::rights_on_topic;
 
 use rdkafka::types::RDKafkaErrorCode;
 

@@ -66,6 +66,11 @@ impl ClusterOptions {
         Err(OptionsError::new("sasl_mechanism", format!("{reason}: use one of {}", KNOWN.join(", "))))
     }
 
+    /// Whether we say who we are by SASL.
+    pub(crate) fn authenticated(&self) -> bool {
+        self.security_protocol.as_deref().is_some_and(|protocol| protocol.to_ascii_uppercase().starts_with("SASL"))
+    }
+
     /// Whether these reach the same cluster as the same client.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let plain = |options: &Self| {
@@ -78,7 +83,8 @@ impl ClusterOptions {
         plain(self) == plain(other) && password(self) == password(other)
     }
 
-    fn encrypted(&self) -> bool {
+    /// Whether the connection is encrypted.
+    pub(crate) fn encrypted(&self) -> bool {
         self.security_protocol.as_deref().is_some_and(|protocol| protocol.to_ascii_uppercase().ends_with("SSL"))
     }
 

@@ -12,10 +12,7 @@ use axum::{
     routing::get,
 };
 use serde_json::json;
-use tokio::{
-    net::TcpListener,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -61,9 +58,6 @@ pub struct HttpServer {
     local_addr: SocketAddr,
 }
 
-/// How often recorded samples are folded together, scraped or not.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
 impl HttpServer {
     /// Takes the port.
     pub async fn bind(options: HttpOptions) -> Result<Self, HttpBindError> {
@@ -83,29 +77,19 @@ impl HttpServer {
     pub async fn serve(self, metrics: Metrics, health: HealthState, shutdown: CancellationToken) -> io::Result<()> {
         info!(address = %self.local_addr, "HTTP is served");
         let listener = Limited::new(self.listener, self.options.connections_max);
-        let served = axum::serve(listener, router(metrics.clone(), health))
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let served =
+            axum::serve(listener, router(metrics, health)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let time_is_up = async {
             shutdown.cancelled().await;
             sleep(self.options.drain_time_max).await;
         };
         tokio::select! {
             served = served.into_future() => served,
-            () = upkeep(metrics) => Ok(()),
             () = time_is_up => {
                 warn!("HTTP requests were left open at shutdown");
                 Ok(())
             }
         }
-    }
-}
-
-async fn upkeep(metrics: Metrics) {
-    let mut ticks = interval(UPKEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        metrics.upkeep();
     }
 }
 

@@ -16,7 +16,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 pub struct Metrics(Vec<(String, f64)>);
 
 impl Metrics {
-    pub(super) async fn of(port: u16) -> Result<Self> {
+    /// Of the broker whose HTTP port on this machine is this.
+    pub async fn of(port: u16) -> Result<Self> {
         let (_, body) = get(port, "/metrics").await?;
         Ok(Self::parse(&body))
     }
@@ -54,8 +55,8 @@ impl Metrics {
     }
 }
 
-/// A status and a body.
-pub(super) async fn get(port: u16, path: &str) -> Result<(u16, String)> {
+/// Asks an HTTP port on this machine for a path. A status and a body.
+pub async fn get(port: u16, path: &str) -> Result<(u16, String)> {
     timeout(WITHIN, exchange(port, path)).await.with_context(|| format!("{path} was not answered in {WITHIN:?}"))?
 }
 

@@ -23,7 +23,8 @@ mod worker;
 
 pub use self::{
     log::Log,
-    metrics::Metrics,
+    metrics::{Metrics, get as http_get},
+    ports::free_port,
     process::{BrokerProcess, Ended},
     setup::Setup,
     store::StoredTask,

@@ -13,7 +13,7 @@ const FIRST: u16 = 10_000;
 const COUNT: u16 = 9_000;
 
 /// A port that nobody listens on, given once in this process.
-pub(super) fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test binaries that run at the same time begin in different places.
     let begin = u16::try_from(std::process::id() % u32::from(COUNT / 100))? * 100;

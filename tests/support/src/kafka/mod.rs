@@ -81,6 +81,12 @@ impl Kafka {
         provision::or_skip(OwnKafka::start())
     }
 
+    /// A Kafka that is starting: waits, for a minute at most, until it answers.
+    pub fn starting_at(address: &str) -> Result<Self> {
+        provision::await_answer(address)?;
+        Self::at(address)
+    }
+
     /// A Kafka that runs already.
     pub fn at(address: &str) -> Result<Self> {
         let mut config = ClientConfig::new();
