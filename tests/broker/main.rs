@@ -15,6 +15,7 @@ mod poison;
 mod positions;
 mod rebalance;
 mod recreated;
+mod rules;
 mod scale;
 mod seed;
 mod signals;

@@ -7,5 +7,6 @@ mod gateway;
 mod intake;
 mod life_cycle;
 mod outbox;
+mod rules;
 mod stopping;
 mod world;
