@@ -56,6 +56,7 @@ fn variable(key: &str) -> String {
 /// What figment makes of variables, read as the existing system reads them.
 fn figment_of<T: DeserializeOwned>(variables: &[(String, String)], key: &str) -> Option<T> {
     let mut read = None;
+    #[expect(clippy::result_large_err, reason = "the error is figment's")]
     Jail::expect_with(|jail| {
         variables.iter().for_each(|(name, value)| jail.set_env(name, value));
         read = Figment::from(Env::prefixed("TASKBROKER_").split("__")).extract_inner(key).ok();

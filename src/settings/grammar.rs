@@ -72,7 +72,7 @@ impl<'a> Rest<'a> {
 
     fn list(&mut self, depth: usize) -> Option<Meaning<'a>> {
         let mut items = Vec::new();
-        self.between('[', ']', |rest| Some(items.push(rest.value(depth + 1)?)))?;
+        self.between('[', ']', |rest| rest.value(depth + 1).map(|item| items.push(item)))?;
         Some(Meaning::List(items))
     }
 
@@ -80,7 +80,7 @@ impl<'a> Rest<'a> {
         let mut entries = Vec::new();
         self.between('{', '}', |rest| {
             let key = rest.key()?;
-            Some(entries.push((key, rest.value(depth + 1)?)))
+            rest.value(depth + 1).map(|value| entries.push((key, value)))
         })?;
         Some(Meaning::Map(entries))
     }

@@ -182,7 +182,7 @@ fn look_at_group(config: &ClientConfig, group: &str, topic: &str, deadline: Dead
                 report.good(subject, format!("its position in {topic}, partition 0, is {}", entry.offset));
             }
             Some(_) | None => {
-                report.good(subject, format!("has no position in {topic} yet (auto_offset_reset decides)"))
+                report.good(subject, format!("has no position in {topic} yet (auto_offset_reset decides)"));
             }
         },
     }
