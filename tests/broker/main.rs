@@ -20,6 +20,7 @@ mod seed;
 mod signals;
 mod starts;
 mod storm;
+mod takeover;
 mod topics;
 mod witness;
 

@@ -30,6 +30,7 @@ use taskbroker_domain::{
 
 use self::envelope::Envelope;
 pub use self::raw::{RawCodec, RawTask};
+pub(crate) use self::retry::proto_timestamp;
 use crate::{
     MARK_HEADER, arguments,
     routes::{Names, Routes},

@@ -19,8 +19,8 @@ use taskbroker_domain::{
 };
 use uuid::Uuid;
 
-use super::{RUN_LIMIT_MAX, arguments, envelope::refuse, retry};
-use crate::pb;
+use super::{RUN_LIMIT_MAX, envelope::refuse, retry};
+use crate::{arguments, pb};
 
 /// What each message of a raw topic is turned into.
 #[derive(Clone, Debug, PartialEq, Eq)]
