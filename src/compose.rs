@@ -205,6 +205,7 @@ fn engine_options(settings: &Settings) -> Options {
             unserved: store.max_unserved.get(),
             parked: Limits::default().parked,
         },
+        quiet_after_start: settings.quiet_after_start,
         topics: settings.kafka.sources.len().max(1),
         default_application: settings.default_application.clone().map(String::into_boxed_str),
         ..Policy::default()

@@ -2,8 +2,8 @@
 //!
 //! - [`KafkaSource`] reads a topic as a member of a consumer group. One thread polls; nothing blocks in a callback.
 //! - [`KafkaOutbox`] publishes retries, dead letters and forwarded tasks with an idempotent producer for each cluster.
-//! - [`TopicMaker`] creates topics that do not exist yet.
 //! - [`probe`] dials a cluster and says what it found.
+//! - [`TopicMaker`] creates topics that do not exist yet.
 //! - [`embedded`] starts a Kafka-protocol broker in the process, for trying things out.
 //!
 //! GSSAPI (Kerberos) and OAUTHBEARER are not built in; asking for them is an error that names the key.
