@@ -41,7 +41,8 @@ async fn left_behind(path: &Path, all: &[Task], completed: usize) -> Result<()> 
     raw_sql(TABLES).execute(&mut conn).await?;
     raw_sql("BEGIN").execute(&mut conn).await?;
     for (offset, task) in all.iter().enumerate().skip(completed) {
-        let sql = "INSERT INTO inflight_taskactivations (id, activation, partition, offset, added_at, processing_attempts,
+        let sql =
+            "INSERT INTO inflight_taskactivations (id, activation, partition, offset, added_at, processing_attempts,
                 processing_deadline_duration, status, namespace, received_at, taskname, application)
             VALUES (?, ?, 0, ?, unixepoch(), 0, 60, 'Pending', 'space', unixepoch(), 'task', 'tests')";
         let row = sqlx::query(sql).bind(task.id()).bind(task.encode()).bind(i64::try_from(offset)?);
@@ -107,7 +108,8 @@ async fn a_store_that_was_written_back_is_gone_on_with_and_taken_over_again() ->
     let (done, text) = broker.command(&["downgrade", &store]).await?;
     assert!(done && text.contains("40 tasks, for the existing system") && text.contains("has to be at 50"), "{text}");
     let mut conn = connect(broker.store_path()).await?;
-    let sql = "SELECT count(*) FROM inflight_taskactivations WHERE status = 'Pending' AND partition = 0 AND offset >= 10";
+    let sql =
+        "SELECT count(*) FROM inflight_taskactivations WHERE status = 'Pending' AND partition = 0 AND offset >= 10";
     let rows: i64 = sqlx::query_scalar(sql).fetch_one(&mut conn).await?;
     conn.close().await?;
     assert_eq!(rows, 40);
