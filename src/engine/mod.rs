@@ -27,8 +27,9 @@ mod timekeeper;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use taskbroker_domain::{
-    activation::Key,
+    activation::{Key, PartitionId, TopicId},
     ledger::{Ledger, Stats},
     policy::Policy,
     ports::{
@@ -36,7 +37,7 @@ use taskbroker_domain::{
         codec::ActivationCodec,
         outbox::Outbox,
         service::TaskService,
-        source::{ActivationSource, GroupCommit},
+        source::{ActivationSource, GroupCommit, Record},
         store::{ActivationStore, StoreError},
     },
     rules::Rules,
@@ -202,6 +203,18 @@ impl Broker {
     pub fn health_probe(&self) -> impl Fn() -> Health + Send + Sync + Clone + 'static {
         let shared = self.shared.clone();
         move || shared.health()
+    }
+
+    /// Takes in tasks of the broker's own. What is no activation is left out, and said.
+    pub fn take_in(&self, tasks: Vec<Bytes>) {
+        let here = PartitionId { topic: "".into(), topic_id: TopicId::default(), group: "".into(), partition: -1 };
+        let now = self.shared.clock.now().wall;
+        for payload in tasks {
+            match self.shared.codec.decode(&Record { payload, ..Record::default() }, &here, now) {
+                Ok(activation) => self.shared.step(|ledger, now| ledger.admit_own(activation, now)),
+                Err(error) => error!(%error, "a task of the broker's own is no activation"),
+            }
+        }
     }
 
     /// Puts rules in force, for what comes in and for what is here.

@@ -19,6 +19,8 @@ mod scale;
 mod seed;
 mod signals;
 mod starts;
+mod storm;
+mod topics;
 mod takeover;
 mod witness;
 
