@@ -20,8 +20,8 @@ mod seed;
 mod signals;
 mod starts;
 mod storm;
-mod topics;
 mod takeover;
+mod topics;
 mod witness;
 
 use anyhow::Result;
