@@ -127,10 +127,18 @@ impl Daemon {
         drop(self.topic_makers);
         self.broker.stop_intake();
         self.stop_serving.cancel();
-        if let Some(grpc) = self.grpc {
-            finished(grpc, sixteenth * 5, "gRPC").await;
-        }
-        self.broker.shut_down(sixteenth * 8).await;
+        let at_once = match self.grpc {
+            Some(mut grpc) => {
+                let at_once = tokio::time::timeout(sixteenth, &mut grpc).await.is_ok();
+                if !at_once {
+                    finished(grpc, sixteenth * 4, "gRPC").await;
+                }
+                at_once
+            }
+            None => true,
+        };
+        // What calls under way did not need is for the groups: in a rebalance the last commits wait for all members.
+        self.broker.shut_down(sixteenth * if at_once { 12 } else { 8 }).await;
         self.outbox.close(sixteenth).await;
         self.stop_http.cancel();
         if let Some(http) = self.http {
@@ -197,6 +205,7 @@ fn engine_options(settings: &Settings) -> Options {
             unserved: store.max_unserved.get(),
             parked: Limits::default().parked,
         },
+        quiet_after_start: settings.quiet_after_start,
         topics: settings.kafka.sources.len().max(1),
         default_application: settings.default_application.clone().map(String::into_boxed_str),
         ..Policy::default()

@@ -81,9 +81,10 @@ mod rmp_serde_bytes {
 fn argument(message: &TaskActivation) -> Vec<u8> {
     let packed = match message.headers.get("compression-type").map(String::as_str) {
         Some("zstd") => {
-            let size = zstd_safe::get_frame_content_size(&message.parameters_bytes).unwrap().expect("it is embedded");
+            let size =
+                zstd::zstd_safe::get_frame_content_size(&message.parameters_bytes).unwrap().expect("it is embedded");
             let mut content = vec![0; usize::try_from(size).unwrap()];
-            let length = zstd_safe::decompress(content.as_mut_slice(), &message.parameters_bytes).unwrap();
+            let length = zstd::zstd_safe::decompress(content.as_mut_slice(), &message.parameters_bytes).unwrap();
             assert_eq!(length, content.len());
             content
         }

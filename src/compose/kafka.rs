@@ -19,14 +19,17 @@ const QUEUE_BYTES: usize = 64 << 20;
 
 /// What the consumer of each topic is told, in the order of the settings.
 pub(super) fn source_options(settings: &Settings) -> Vec<KafkaSourceOptions> {
-    settings.kafka.sources.iter().map(one_source).collect()
+    // A little less than what the engine has for all it closes.
+    let close_limit = settings.shutdown_timeout / 16 * 10;
+    settings.kafka.sources.iter().map(|source| one_source(source, close_limit)).collect()
 }
 
-fn one_source(source: &settings::KafkaSource) -> KafkaSourceOptions {
+fn one_source(source: &settings::KafkaSource, close_limit: Duration) -> KafkaSourceOptions {
     let mut options = KafkaSourceOptions::new(cluster(&source.cluster), &source.group, &source.topic);
     options.session_timeout = source.session_timeout;
     options.static_member.clone_from(&source.group_instance_id);
     options.prefetch_bytes = source.prefetch_bytes.get();
+    options.close_limit = close_limit;
     options.protocol = protocol(source.assignment_strategy);
     options
 }

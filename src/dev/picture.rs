@@ -236,6 +236,7 @@ mod tests {
             namespace: "mail".into(),
             counts: ledger::Counts { admitted: 7, in_flight: 2, completed: 5, ..ledger::Counts::default() },
             oldest_ready: None,
+            oldest: None,
         });
         let shown = picture(&moment, &[], 80, 60);
         assert!(shown.contains(&"shop/mail: admitted 7, in flight 2, completed 5".to_owned()), "{shown:?}");

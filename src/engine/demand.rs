@@ -1,6 +1,6 @@
 //! Says which tasks nobody asks for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use metrics::gauge;
 use taskbroker_domain::{ledger::Unserved, time::Steady};
@@ -13,7 +13,12 @@ type Name = (Box<str>, Box<str>);
 #[derive(Default)]
 pub(super) struct Announcer {
     named: HashMap<Name, Steady>,
+    /// Those that have series: names come from outside, and a series stays.
+    shown: HashSet<Name>,
 }
+
+/// How many namespaces have series here. Further ones are named in the log only.
+const SHOWN_MAX: usize = 500;
 
 impl Announcer {
     /// Shows what is unserved now, and says what changed.
@@ -25,18 +30,24 @@ impl Announcer {
             if served.remove(&name).is_none() {
                 warn!(%application, %namespace, waiting, for_s = seconds, "no worker asks for these tasks");
             }
-            set(&name, *waiting as f64, seconds as f64);
+            self.set(&name, *waiting as f64, seconds as f64);
             self.named.insert(name, *since);
         }
         for (name, _) in served {
             info!(application = %name.0, namespace = %name.1, "these tasks are asked for again, or gone");
-            set(&name, 0.0, 0.0);
+            self.set(&name, 0.0, 0.0);
         }
     }
-}
 
-fn set((application, namespace): &Name, waiting: f64, seconds: f64) {
-    let labels = [("application", application.to_string()), ("namespace", namespace.to_string())];
-    gauge!("taskbroker_unserved", &labels).set(waiting);
-    gauge!("taskbroker_unserved_seconds", &labels).set(seconds);
+    fn set(&mut self, name: &Name, waiting: f64, seconds: f64) {
+        if !self.shown.contains(name) {
+            if self.shown.len() >= SHOWN_MAX {
+                return;
+            }
+            self.shown.insert(name.clone());
+        }
+        let labels = [("application", name.0.to_string()), ("namespace", name.1.to_string())];
+        gauge!("taskbroker_unserved", &labels).set(waiting);
+        gauge!("taskbroker_unserved_seconds", &labels).set(seconds);
+    }
 }

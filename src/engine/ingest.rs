@@ -58,11 +58,11 @@ pub(super) async fn last_answers(shared: &Shared, source: &dyn ActivationSource)
 fn room(shared: &Shared, feed: &FeedState) -> usize {
     match shared.room(feed) {
         Ok(room) => {
-            shared.meters.room();
+            feed.meters.intake.goes_on();
             room
         }
         Err(full) => {
-            shared.meters.full(full);
+            feed.meters.intake.is_held_by(full);
             0
         }
     }

@@ -1,30 +1,25 @@
 //! Metrics of the engine. Handles are made once; nothing here looks a name up on the hot path.
 
 mod gauges;
+mod intake;
 mod namespaces;
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use taskbroker_domain::{
-    admission::Full,
-    ports::{
-        outbox::Destination,
-        service::{Reported, Verdict},
-        store::Commit,
-    },
+use taskbroker_domain::ports::{
+    outbox::Destination,
+    service::{Reported, Verdict},
+    store::Commit,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use self::gauges::Gauges;
-use super::{demand::Announcer, shared::Shared};
+use self::{gauges::Gauges, intake::Intake};
+use super::{clockwatch::ClockWatch, demand::Announcer, shared::Shared};
 
 /// How often gauges are set.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -43,29 +38,11 @@ pub(super) struct Meters {
     waited_seconds: Histogram,
     commit_seconds: Histogram,
     commit_rows: Histogram,
-    intake_paused: [Gauge; LIMITS.len()],
-    intake_pauses: [Counter; LIMITS.len()],
-    /// Which limit pauses intake, by its place; [`UNKNOWN`] at first, [`NONE`] while none does.
-    pausing: AtomicUsize,
     gauges: Mutex<Gauges>,
 }
 
-const NONE: usize = usize::MAX;
-const UNKNOWN: usize = usize::MAX - 1;
-
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
 const ANSWERS: [&str; 4] = ["settled", "remembered", "unknown", "refused"];
-const LIMITS: [Full; 9] = [
-    Full::Pending,
-    Full::Delayed,
-    Full::Processing,
-    Full::Outgoing,
-    Full::Parked,
-    Full::Store,
-    Full::Disk,
-    Full::Memory,
-    Full::Journal,
-];
 
 impl Meters {
     pub(super) fn new() -> Self {
@@ -85,9 +62,6 @@ impl Meters {
             waited_seconds: histogram!("taskbroker_wait_seconds"),
             commit_seconds: histogram!("taskbroker_commit_seconds"),
             commit_rows: histogram!("taskbroker_commit_rows"),
-            intake_paused: LIMITS.map(|limit| gauge!("taskbroker_intake_paused", "reason" => limit.as_str())),
-            intake_pauses: LIMITS.map(|limit| counter!("taskbroker_intake_pauses_total", "reason" => limit.as_str())),
-            pausing: AtomicUsize::new(UNKNOWN),
             gauges: Mutex::default(),
         }
     }
@@ -127,25 +101,6 @@ impl Meters {
             counter.increment(1);
         }
     }
-
-    /// Intake has room.
-    pub(super) fn room(&self) {
-        if self.pausing.swap(NONE, Ordering::Relaxed) != NONE {
-            self.intake_paused.iter().for_each(|gauge| gauge.set(0.0));
-        }
-    }
-
-    /// Intake is paused by a limit.
-    pub(super) fn full(&self, full: Full) {
-        let Some(place) = LIMITS.iter().position(|limit| *limit == full) else { return };
-        if self.pausing.swap(place, Ordering::Relaxed) == place {
-            return;
-        }
-        for (index, (gauge, pauses)) in self.intake_paused.iter().zip(&self.intake_pauses).enumerate() {
-            gauge.set(if index == place { 1.0 } else { 0.0 });
-            pauses.increment(u64::from(index == place));
-        }
-    }
 }
 
 /// What is counted of one topic.
@@ -164,6 +119,7 @@ pub(super) struct FeedMeters {
     pub(super) not_started: Counter,
     pub(super) lost_to_retention: Counter,
     pub(super) group_commits_failed: Counter,
+    pub(super) intake: Intake,
     kafka_up: Gauge,
 }
 
@@ -188,6 +144,7 @@ impl FeedMeters {
             not_started: partitions("not_started"),
             lost_to_retention: counter!("taskbroker_lost_to_retention_total", "topic" => topic()),
             group_commits_failed: counter!("taskbroker_group_commits_failed_total", "topic" => topic()),
+            intake: Intake::new(&topic()),
             kafka_up: gauge!("taskbroker_kafka_up", "topic" => topic()),
         }
     }
@@ -199,9 +156,16 @@ impl FeedMeters {
 
 /// Sets gauges and checks conservation until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut announcer = Announcer::default();
+    let (mut announcer, mut clock) = (Announcer::default(), ClockWatch::default());
     loop {
         let imbalance = refresh(&shared);
+        if let Some(jump) = clock.look(shared.clock.now()) {
+            warn!(
+                direction = jump.direction,
+                by_s = jump.by.as_secs(),
+                "the system clock was set; delays and expiry follow it, deadlines of workers do not"
+            );
+        }
         if imbalance != 0 {
             error!(imbalance, "conservation is violated: activations were lost or made up");
         }

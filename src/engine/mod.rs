@@ -10,6 +10,7 @@
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
 mod claims;
+mod clockwatch;
 mod committer;
 mod demand;
 mod dispatch;

@@ -34,15 +34,17 @@ fn roomy(setup: Setup, count: usize) -> Setup {
         .with("log_filter", "info,librdkafka=warn,h2=off")
 }
 
-async fn produce(kafka: &Kafka, setup: &Setup, partitions: i32, count: usize) -> Result<Vec<String>> {
+/// Produces so many, a hundredth of them at a time with a pause after each.
+async fn produce(kafka: &Kafka, setup: &Setup, partitions: i32, count: usize, pause: Duration) -> Result<Vec<String>> {
     let mut ids = Vec::with_capacity(count);
-    for (number, chunk) in (0..count).collect::<Vec<_>>().chunks(1000).enumerate() {
+    for (number, chunk) in (0..count).collect::<Vec<_>>().chunks(count.div_ceil(100)).enumerate() {
         let tasks: Vec<Task> = chunk.iter().map(|_| Task::new()).collect();
         ids.extend(tasks.iter().map(Task::id));
         let place = |index: usize| i32::try_from(number + index).unwrap_or_default() % partitions;
         let messages =
             tasks.iter().enumerate().map(|(index, task)| Message::new(task.encode()).partition(place(index)));
         kafka.produce(&setup.topic, messages).await?;
+        tokio::time::sleep(pause).await;
     }
     Ok(ids)
 }
@@ -92,7 +94,7 @@ async fn storm(strategy: &str) -> Result<()> {
         let member = Member { broker: BrokerProcess::start(&setup).await?, chance: Chance::of(seed + number) };
         members.spawn(member.live(end));
     }
-    let ids = produce(&kafka, &setup, partitions, count).await?;
+    let ids = produce(&kafka, &setup, partitions, count, storm / 110).await?;
     let mut survivors = Vec::new();
     while let Some(member) = members.join_next().await {
         survivors.push(member??);
@@ -161,7 +163,7 @@ async fn a_group_that_still_has_an_earlier_broker_is_switched_while_it_runs() ->
     let Some(kafka) = Kafka::shared() else { return Ok(()) };
     let setup = roomy(setup(&kafka, 4).await?, 1000);
     let earlier = Earlier::join(&kafka, &setup)?;
-    let mut ids = produce(&kafka, &setup, 4, 100).await?;
+    let mut ids = produce(&kafka, &setup, 4, 100, Duration::ZERO).await?;
     let mut taken = earlier.take(100).await?;
     // One of ours joins: they share the partitions.
     let mut broker = BrokerProcess::start(&setup).await?;
@@ -175,12 +177,12 @@ async fn a_group_that_still_has_an_earlier_broker_is_switched_while_it_runs() ->
         () = polling => {}
         shared = broker.await_partitions(2, READ_WITHIN) => shared?,
     }
-    ids.extend(produce(&kafka, &setup, 4, 100).await?);
+    ids.extend(produce(&kafka, &setup, 4, 100, Duration::ZERO).await?);
     taken.extend(earlier.take(50).await?);
     // It leaves: the rest is ours.
     drop(earlier);
     broker.await_partitions(4, READ_WITHIN).await?;
-    ids.extend(produce(&kafka, &setup, 4, 100).await?);
+    ids.extend(produce(&kafka, &setup, 4, 100, Duration::ZERO).await?);
     kafka.await_no_lag(&setup.group, &setup.topic, READ_WITHIN).await?;
     assert_eq!(broker.stop().await?.status.code(), Some(0));
     taken.extend(broker.stored().await?.into_iter().map(|task| task.id));
@@ -204,7 +206,7 @@ async fn a_static_member_that_comes_back_in_time_disturbs_nobody() -> Result<()>
     broker.kill().await?;
     broker.start_again().await?;
     broker.await_partitions(2, READ_WITHIN).await?;
-    let ids = produce(&kafka, &setup, 4, 40).await?;
+    let ids = produce(&kafka, &setup, 4, 40, Duration::ZERO).await?;
     kafka.await_no_lag(&setup.group, &setup.topic, READ_WITHIN).await?;
     let revoked = other.log().since(mark).into_iter().filter(|line| line.contains("revoked") || line.contains("lost"));
     assert_eq!(revoked.collect::<Vec<_>>(), Vec::<String>::new());

@@ -130,10 +130,36 @@ fn a_directory_of_the_store_that_is_not_there() {
 }
 
 #[test]
-fn a_store_that_is_something_else() {
+fn a_store_that_is_a_directory() {
     let place = Place::new();
     std::fs::create_dir(place.store()).unwrap();
     place.refused().because(1, &["the broker does not start", "store.sqlite"]);
+}
+
+/// Has SQLite change a file.
+fn change(store: &Path, statement: &'static str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(store).create_if_missing(true);
+        let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+    });
+}
+
+#[test]
+fn a_store_of_a_newer_version() {
+    let place = Place::new();
+    assert_eq!(place.started_and_stopped().code, Some(0));
+    change(&place.store(), "UPDATE taskbroker_meta SET value = 999 WHERE name = 'schema_version'");
+    place.refused().because(1, &["the broker does not start", "store.sqlite", "version 999"]);
+}
+
+#[test]
+fn a_store_that_is_a_database_of_something_else() {
+    let place = Place::new();
+    change(&place.store(), "CREATE TABLE songs (title TEXT)");
+    place.refused().because(1, &["the broker does not start", "store.sqlite", "something else"]);
 }
 
 #[test]
@@ -151,11 +177,11 @@ fn a_store_that_another_broker_owns() {
 fn a_kafka_that_is_not_there_is_said_once_and_waited_for() {
     let place = Place::new();
     let mut daemon = Running::start_with(&["-c", &place.config()], &[]);
-    let before = daemon.complaint("Kafka does not answer");
+    let before = daemon.complaint("no connection to Kafka");
     let ended = daemon.stop(Duration::from_secs(20));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let said = format!("{before}{}", ended.stderr);
-    let warnings = said.lines().filter(|line| line.contains(" WARN ") && line.contains("Kafka does not answer"));
+    let warnings = said.lines().filter(|line| line.contains(" WARN ") && line.contains("no connection to Kafka"));
     assert_eq!(warnings.count(), 1, "{said}");
     assert!(!said.contains(" ERROR "), "{said}");
 }

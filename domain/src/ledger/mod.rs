@@ -43,6 +43,7 @@ mod sweep;
 mod take_over;
 mod tick;
 mod timers;
+mod unfinished;
 
 use std::{collections::HashMap, collections::VecDeque, hash::BuildHasher, sync::Arc, time::Duration};
 
@@ -261,19 +262,23 @@ impl Ledger {
         self.stored_bytes = self.stored_bytes.saturating_sub(u64::from(entry.payload_bytes));
         let counts = self.groups.counts(entry.group);
         counts.in_flight = counts.in_flight.saturating_sub(1);
+        let entries = &self.entries;
+        self.groups.unfinished(entry.group, |unfinished| unfinished.left(|handle| is_at(entries, handle)));
         Some(entry)
     }
 
     fn insert(&mut self, entry: Entry) -> Handle {
         let hash = self.hasher.hash_one(&entry.id);
-        let key = entry.key;
+        let (key, group) = (entry.key, entry.group);
         self.resident_bytes += entry.payload.as_ref().map_or(0, |payload| payload.len() as u64);
         self.stored_bytes += u64::from(entry.payload_bytes);
         self.groups.counts(entry.group).in_flight += 1;
         self.depths.enter(&entry);
         let index = u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX);
         self.index(hash, index);
-        Handle { key, index }
+        let handle = Handle { key, index };
+        self.groups.unfinished(group, |unfinished| unfinished.came(handle));
+        handle
     }
 
     /// Makes the id lead to this entry, in place of one that is on its way out.
@@ -313,6 +318,11 @@ impl Ledger {
         self.next_key += 1;
         key
     }
+}
+
+/// Whether this entry is still here.
+fn is_at(entries: &Slab<Entry>, handle: Handle) -> bool {
+    entries.get(handle.index as usize).is_some_and(|entry| entry.key == handle.key)
 }
 
 fn is_pending(entry: &Entry) -> bool {

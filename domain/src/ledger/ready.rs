@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
-use super::{conservation::Counts, demand::Demand, entry::Handle};
+use super::{conservation::Counts, demand::Demand, entry::Handle, unfinished::Unfinished};
 use crate::{ports::service::Wanted, time::Steady};
 
 /// A namespace of an application.
@@ -14,6 +14,7 @@ pub(super) struct Group {
     pub(super) namespace: Box<str>,
     pub(super) counts: Counts,
     pub(super) demand: Demand,
+    pub(super) unfinished: Unfinished,
     queue: Queue,
     /// The front of its queue under which it is listed.
     listed: Option<Handle>,
@@ -107,6 +108,7 @@ impl Groups {
             namespace: namespace.into(),
             counts: Counts::default(),
             demand: Demand::default(),
+            unfinished: Unfinished::default(),
             queue: Queue::default(),
             listed: None,
         });
@@ -124,6 +126,13 @@ impl Groups {
         match self.groups.get_mut(group as usize) {
             Some(group) => &mut group.counts,
             None => &mut self.others,
+        }
+    }
+
+    /// Something came to a group, or left it.
+    pub(super) fn unfinished(&mut self, group: u32, act: impl FnOnce(&mut Unfinished)) {
+        if let Some(found) = self.groups.get_mut(group as usize) {
+            act(&mut found.unfinished);
         }
     }
 

@@ -45,6 +45,8 @@ pub struct NamespaceStats {
     pub counts: Counts,
     /// When the oldest of its tasks that wait for a worker came in.
     pub oldest_ready: Option<Timestamp>,
+    /// When the oldest of its tasks that are here, in whatever state, came in.
+    pub oldest: Option<Timestamp>,
 }
 
 /// A partition.
@@ -105,6 +107,7 @@ impl Ledger {
             namespace: group.namespace.clone(),
             counts: group.counts,
             oldest_ready: self.oldest_ready(group),
+            oldest: group.unfinished.oldest().and_then(|handle| self.entry(handle)).map(|entry| entry.added_at),
         })
     }
 

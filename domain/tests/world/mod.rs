@@ -430,6 +430,9 @@ impl World {
     pub(crate) fn check(&self) {
         for broker in &self.brokers {
             let stats = broker.ledger.stats();
+            for namespace in &stats.namespaces {
+                assert_eq!(namespace.oldest.is_some(), namespace.counts.in_flight > 0, "{namespace:?}");
+            }
             assert_eq!(stats.imbalance, 0, "conservation: {:?}", stats.totals);
             let depths = stats.depths;
             let standing = depths.pending + depths.delayed + depths.processing + depths.retry + depths.failed;

@@ -138,9 +138,9 @@ fn parameters(payload: &Bytes) -> Result<Bytes, Undecodable> {
 
 /// As one zstd frame that says how large its content is: clients decompress it at once.
 fn compressed(parameters: &[u8], level: i32) -> Result<Bytes, Undecodable> {
-    let mut frame = vec![0; zstd_safe::compress_bound(parameters.len())];
-    let length = zstd_safe::compress(frame.as_mut_slice(), parameters, level)
-        .map_err(|code| refuse("the payload", zstd_safe::get_error_name(code)))?;
+    let mut frame = vec![0; zstd::zstd_safe::compress_bound(parameters.len())];
+    let length = zstd::zstd_safe::compress(frame.as_mut_slice(), parameters, level)
+        .map_err(|code| refuse("the payload", zstd::zstd_safe::get_error_name(code)))?;
     frame.truncate(length);
     Ok(frame.into())
 }

@@ -32,7 +32,7 @@ impl Gauges {
         let age = |at: Option<Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
         show_sums(stats);
         gauge!("taskbroker_oldest_pending_seconds").set(age(stats.oldest_ready));
-        self.namespaces.show(&stats.totals, &stats.namespaces, |namespace| age(namespace.oldest_ready));
+        self.namespaces.show(&stats.totals, &stats.namespaces, age);
         self.forget_gone(stats);
         stats.partitions.iter().for_each(|partition| self.show_partition(partition));
     }

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use metrics::{Counter, Gauge, counter, gauge};
-use taskbroker_domain::ledger::{Counts, NamespaceStats};
+use taskbroker_domain::{
+    ledger::{Counts, NamespaceStats},
+    time::Timestamp,
+};
 
-/// How many namespaces are shown under their names; the others together as [`OTHER`]. Each has twelve series: 500 are what
+/// How many namespaces are shown under their names; the others together as [`OTHER`]. Each has thirteen series: 500 are what
 /// a scraper takes without noticing, and far more than deployments have.
 const NAMED_MAX: usize = 500;
 /// No application or namespace of an existing deployment has brackets in its name.
@@ -45,11 +48,37 @@ pub(super) struct Namespaces {
 
 struct Series {
     in_flight: Gauge,
-    oldest: Gauge,
+    pending_seconds: Gauge,
+    unfinished_seconds: Gauge,
     counters: [Counter; EVENTS.len()],
     /// What the ledger's counts were at the last look.
     seen: Events,
     looked: bool,
+}
+
+/// What is here at the moment.
+#[derive(Clone, Copy, Default)]
+struct Stand {
+    in_flight: u64,
+    /// The age of the oldest that waits for a worker.
+    pending_seconds: f64,
+    /// The age of the oldest in whatever state.
+    unfinished_seconds: f64,
+}
+
+impl Stand {
+    fn of(stats: &NamespaceStats, age: impl Fn(Option<Timestamp>) -> f64) -> Self {
+        let (pending_seconds, unfinished_seconds) = (age(stats.oldest_ready), age(stats.oldest));
+        Self { in_flight: stats.counts.in_flight, pending_seconds, unfinished_seconds }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            in_flight: self.in_flight + other.in_flight,
+            pending_seconds: self.pending_seconds.max(other.pending_seconds),
+            unfinished_seconds: self.unfinished_seconds.max(other.unfinished_seconds),
+        }
+    }
 }
 
 impl Series {
@@ -61,7 +90,8 @@ impl Series {
         };
         Self {
             in_flight: gauge!("taskbroker_in_flight", &labels),
-            oldest: gauge!("taskbroker_namespace_oldest_pending_seconds", &labels),
+            pending_seconds: gauge!("taskbroker_namespace_oldest_pending_seconds", &labels),
+            unfinished_seconds: gauge!("taskbroker_namespace_oldest_unfinished_seconds", &labels),
             counters: EVENTS.map(counter),
             seen: Events::default(),
             looked: false,
@@ -79,45 +109,46 @@ impl Series {
         self.seen = now;
     }
 
-    fn stand(&self, in_flight: u64, oldest: f64) {
-        self.in_flight.set(in_flight as f64);
-        self.oldest.set(oldest);
+    fn stand(&self, stand: Stand) {
+        self.in_flight.set(stand.in_flight as f64);
+        self.pending_seconds.set(stand.pending_seconds);
+        self.unfinished_seconds.set(stand.unfinished_seconds);
     }
 }
 
 impl Namespaces {
-    /// Brings the series up to date. `age`: how old the oldest of a namespace that waits is, in seconds.
+    /// Brings the series up to date. `age`: in seconds, how old what came in at a moment is; 0 for nothing.
     pub(super) fn show(
         &mut self,
         totals: &Counts,
         namespaces: &[NamespaceStats],
-        age: impl Fn(&NamespaceStats) -> f64,
+        age: impl Fn(Option<Timestamp>) -> f64,
     ) {
-        let (mut in_flight, mut oldest) = (0, 0.0_f64);
+        let mut rest = Stand::default();
         for namespace in namespaces {
+            let stand = Stand::of(namespace, &age);
             if let Some(series) = named(&mut self.named, namespace) {
                 series.looked = true;
                 series.count(&namespace.counts, &mut self.counted);
-                series.stand(namespace.counts.in_flight, age(namespace));
+                series.stand(stand);
             } else {
-                in_flight += namespace.counts.in_flight;
-                oldest = oldest.max(age(namespace));
+                rest = rest.with(stand);
             }
         }
         for series in self.named.values_mut() {
             if !std::mem::take(&mut series.looked) {
-                series.stand(0, 0.0);
+                series.stand(Stand::default());
                 series.seen = Events::default();
             }
         }
-        self.show_other(totals, in_flight, oldest);
+        self.show_other(totals, rest);
     }
 
     /// The rest: of namespaces without a series, and what was counted between the last look and the forgetting.
-    fn show_other(&mut self, totals: &Counts, in_flight: u64, oldest: f64) {
+    fn show_other(&mut self, totals: &Counts, stand: Stand) {
         let totals = events(totals);
         let rest: Vec<u64> = totals.iter().zip(&self.counted).map(|(all, shown)| all.saturating_sub(*shown)).collect();
-        if self.other.is_none() && in_flight == 0 && rest.iter().all(|rest| *rest == 0) {
+        if self.other.is_none() && stand.in_flight == 0 && rest.iter().all(|rest| *rest == 0) {
             return;
         }
         let other = self.other.get_or_insert_with(|| Series::new(OTHER, OTHER));
@@ -125,7 +156,7 @@ impl Namespaces {
             other.counters[index].increment(rest);
             self.counted[index] += rest;
         }
-        other.stand(in_flight, oldest);
+        other.stand(stand);
     }
 }
 
@@ -146,7 +177,13 @@ mod tests {
 
     fn stats(namespace: &str, admitted: u64, in_flight: u64) -> NamespaceStats {
         let counts = Counts { admitted, completed: admitted - in_flight, in_flight, ..Counts::default() };
-        NamespaceStats { application: "a".into(), namespace: namespace.into(), counts, oldest_ready: None }
+        NamespaceStats {
+            application: "a".into(),
+            namespace: namespace.into(),
+            counts,
+            oldest_ready: None,
+            oldest: None,
+        }
     }
 
     fn total(admitted: u64, in_flight: u64) -> Counts {
@@ -178,24 +215,62 @@ mod tests {
         metrics::with_local_recorder(&recorder, || test(&snapshotter));
     }
 
-    fn age(_: &NamespaceStats) -> f64 {
+    fn age(_: Option<Timestamp>) -> f64 {
         7.0
     }
 
+    // A snapshot takes what it shows: each of these looks once.
+
     #[test]
-    fn a_forgotten_namespace_stands_at_zero_and_counts_on_when_it_is_back() {
+    fn what_is_here_and_how_old_it_is_is_shown() {
+        with_recorder(|snapshotter| {
+            Namespaces::default().show(&total(10, 3), &[stats("x", 10, 3)], age);
+            let all = snapshotter.snapshot().into_vec();
+            let gauges: HashMap<_, _> = all
+                .into_iter()
+                .filter_map(|(key, _, _, value)| match value {
+                    DebugValue::Gauge(value) => Some((key.key().name().to_owned(), value.into_inner())),
+                    DebugValue::Counter(_) | DebugValue::Histogram(_) => None,
+                })
+                .collect();
+            assert_eq!(gauges["taskbroker_in_flight"], 3.0);
+            assert_eq!(gauges["taskbroker_namespace_oldest_pending_seconds"], 7.0);
+            assert_eq!(gauges["taskbroker_namespace_oldest_unfinished_seconds"], 7.0);
+        });
+    }
+
+    #[test]
+    fn a_forgotten_namespace_stands_at_zero() {
         with_recorder(|snapshotter| {
             let mut namespaces = Namespaces::default();
             namespaces.show(&total(10, 3), &[stats("x", 10, 3)], age);
-            assert_eq!(shown(snapshotter, "taskbroker_in_flight", None)["x"], 3.0);
-            // Two more came after the look, and all was finished; then it was forgotten.
             namespaces.show(&total(12, 0), &[], age);
             assert_eq!(shown(snapshotter, "taskbroker_in_flight", None)["x"], 0.0);
+        });
+    }
+
+    #[test]
+    fn a_namespace_that_was_forgotten_counts_on_when_it_is_back_and_nothing_is_uncounted() {
+        with_recorder(|snapshotter| {
+            let mut namespaces = Namespaces::default();
+            namespaces.show(&total(10, 3), &[stats("x", 10, 3)], age);
+            // Two more came after the look, and all was finished; then it was forgotten.
+            namespaces.show(&total(12, 0), &[], age);
             assert_eq!(namespaces.counted, events(&total(12, 0)));
             namespaces.show(&total(16, 1), &[stats("x", 4, 1)], age);
             let admitted = shown(snapshotter, "taskbroker_activations_total", Some("admitted"));
-            assert_eq!(admitted["x"], 4.0, "of the new life, since the look before");
+            assert_eq!((admitted["x"], admitted[OTHER]), (14.0, 2.0));
             assert_eq!(namespaces.counted, events(&total(16, 1)));
+        });
+    }
+
+    #[test]
+    fn a_namespace_that_was_forgotten_and_is_back_between_two_looks_counts_on() {
+        with_recorder(|snapshotter| {
+            let mut namespaces = Namespaces::default();
+            namespaces.show(&total(10, 3), &[stats("x", 10, 3)], age);
+            namespaces.show(&total(14, 1), &[stats("x", 4, 1)], age);
+            assert_eq!(shown(snapshotter, "taskbroker_activations_total", Some("admitted"))["x"], 14.0);
         });
     }
 

@@ -77,6 +77,7 @@ class Broker:
             },
             "kafka_deadletter_topic": self.topics.dead_letters,
             "kafka_auto_offset_reset": "earliest",
+            "upkeep_deadline_reset_skip_after_startup_sec": 0,
             "store": {
                 "sqlite": {"path": str(self.store)},
                 "processing_deadline_grace_sec": GRACE_S,

@@ -62,17 +62,20 @@ const CLEANUP: &str = "upkeep.cleanup_action";
 const SET_STATUS: &str = "grpc_server.set_status";
 const REVOKED: &str = "arroyo.consumer.partitions_revoked.count";
 const DROPPED: &str = "filter.drop_task_killswitch";
+const OFFERS: &str = "taskbroker_push_offers_total";
+const PUSH_TASK: &str = "worker.push_task";
 const SERVICE: &str = "/sentry_protos.taskbroker.v1.ConsumerService/";
 
 /// The existing system gives these two to all depths of a SQLite store.
 const OF_SQLITE: &[(&str, Tag)] = &[("topic", Is("taskworker")), ("partition", Is("-1"))];
+const TOPIC: (&str, Tag) = ("topic", Label("topic"));
 const STATUS: (&str, Tag) = ("status", Label("verdict"));
 
 pub(super) const RULES: &[Rule] = &[
-    rule("taskbroker_kafka_assigned", &[], "arroyo.consumer.current_partitions", &[("topic", Label("topic"))]),
-    rule(PARTITIONS, &[("event", "assigned")], "arroyo.consumer.partitions_assigned.count", &[]),
-    rule(PARTITIONS, &[("event", "revoked")], REVOKED, &[]),
-    rule(PARTITIONS, &[("event", "lost")], REVOKED, &[]),
+    rule("taskbroker_kafka_assigned", &[], "arroyo.consumer.current_partitions", &[TOPIC]),
+    rule(PARTITIONS, &[("event", "assigned")], "arroyo.consumer.partitions_assigned.count", &[TOPIC]),
+    rule(PARTITIONS, &[("event", "revoked")], REVOKED, &[TOPIC]),
+    rule(PARTITIONS, &[("event", "lost")], REVOKED, &[TOPIC]),
     rule(ACTIVATIONS, &[("event", "admitted")], "consumer.inflight_activation_writer.stored", &[]),
     rule("taskbroker_commit_seconds", &[], "consumer.inflight_activation_writer.write_to_store", &[]),
     rule("taskbroker_commit_retries_total", &[], "consumer.inflight_activation_writer.write_failed", &[]),
@@ -80,12 +83,12 @@ pub(super) const RULES: &[Rule] = &[
         "taskbroker_intake_pauses_total",
         &[],
         "consumer.inflight_activation_writer.backpressure",
-        &[("reason", Label("reason"))],
+        &[TOPIC, ("reason", Label("reason"))],
     ),
-    rule("taskbroker_records_total", &[("kind", "expired")], "filter.expired_at_consumer", &[]),
-    rule("taskbroker_records_total", &[("kind", "dropped")], DROPPED, &[]),
+    rule("taskbroker_records_total", &[("kind", "expired")], "filter.expired_at_consumer", &[TOPIC]),
+    rule("taskbroker_records_total", &[("kind", "dropped")], DROPPED, &[TOPIC]),
     rule(ACTIVATIONS, &[("event", "dropped")], DROPPED, &[]),
-    rule("taskbroker_records_total", &[("kind", "forwarded")], "filter.forward_task_demoted_namespace", &[]),
+    rule("taskbroker_records_total", &[("kind", "forwarded")], "filter.forward_task_demoted_namespace", &[TOPIC]),
     rule("taskbroker_published_total", &[("kind", "forward")], "upkeep.forward_task_demoted_namespace", &[]),
     rule("taskbroker_grpc_requests_total", &[], "grpc.request", &[("path", After(SERVICE, "method"))]),
     rule(GRPC_SECONDS, &[], "grpc.request.duration", &[("path", After(SERVICE, "method"))]),
@@ -109,6 +112,13 @@ pub(super) const RULES: &[Rule] = &[
     rule(DEPTH, &[("state", "delayed")], "upkeep.current_delayed_tasks", OF_SQLITE),
     rule("taskbroker_oldest_pending_seconds", &[], "upkeep.pending_activation.max_lag.sec", &[]),
     rule("taskbroker_store_disk_bytes", &[], "upkeep.db_file_size.bytes", &[]),
+    rule(OFFERS, &[("outcome", "delivered")], PUSH_TASK, &[("result", Is("ok"))]),
+    rule(OFFERS, &[("outcome", "busy")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "unreachable")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "declined")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "unknown")], PUSH_TASK, &[("result", Is("error"))]),
+    rule(OFFERS, &[("outcome", "too_large")], PUSH_TASK, &[("result", Is("error"))]),
+    rule("taskbroker_push_offer_seconds", &[], "worker.push_task.duration", &[]),
     rule("taskbroker_runtime_workers", &[], "runtime.num_workers", &[]),
     rule("taskbroker_runtime_tasks", &[], "runtime.num_alive_tasks", &[]),
     rule("taskbroker_runtime_queue_depth", &[], "runtime.global_queue_depth", &[]),
