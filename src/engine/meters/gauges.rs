@@ -1,6 +1,9 @@
 //! Gauges, set once a second and before each scrape.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use metrics::{Gauge, counter, gauge};
 use taskbroker_domain::{
@@ -21,7 +24,6 @@ pub(super) struct Gauges {
 struct Partition {
     lag: Gauge,
     assigned: Gauge,
-    looked: bool,
 }
 
 impl Gauges {
@@ -31,18 +33,26 @@ impl Gauges {
         show_sums(stats);
         gauge!("taskbroker_oldest_pending_seconds").set(age(stats.oldest_ready));
         self.namespaces.show(&stats.totals, &stats.namespaces, age);
+        self.forget_gone(stats);
         stats.partitions.iter().for_each(|partition| self.show_partition(partition));
-        for partition in self.partitions.values_mut() {
-            if !std::mem::take(&mut partition.looked) {
+    }
+
+    /// Before the others are shown: another log of the same name (a recreated topic, a position taken over) has the same
+    /// labels.
+    fn forget_gone(&mut self, stats: &Stats) {
+        let here: HashSet<&Arc<PartitionId>> = stats.partitions.iter().map(|partition| &partition.partition).collect();
+        self.partitions.retain(|id, partition| {
+            let stays = here.contains(id);
+            if !stays {
                 partition.lag.set(0.0);
                 partition.assigned.set(0.0);
             }
-        }
+            stays
+        });
     }
 
     fn show_partition(&mut self, stats: &PartitionStats) {
         let partition = self.partitions.entry(Arc::clone(&stats.partition)).or_insert_with_key(|id| Partition::new(id));
-        partition.looked = true;
         partition.lag.set(stats.lag as f64);
         partition.assigned.set(if stats.assigned { 1.0 } else { 0.0 });
     }
@@ -51,11 +61,7 @@ impl Gauges {
 impl Partition {
     fn new(id: &PartitionId) -> Self {
         let labels = [("topic", id.topic.to_string()), ("partition", id.partition.to_string())];
-        Self {
-            lag: gauge!("taskbroker_kafka_lag", &labels),
-            assigned: gauge!("taskbroker_kafka_assigned", &labels),
-            looked: false,
-        }
+        Self { lag: gauge!("taskbroker_kafka_lag", &labels), assigned: gauge!("taskbroker_kafka_assigned", &labels) }
     }
 }
 

@@ -64,13 +64,13 @@ impl<'a> Rebuild<'a> {
             (Some(row), Some(payload)) if row.payload_bytes as usize == payload.len() => {
                 Rebuilt::Whole(NewRow { row, payload })
             }
-            (_, Some(payload)) => self.from_payload(key, payload),
+            (_, Some(payload)) => self.anew(key, payload),
             (_, None) => Rebuilt::Lost(self.gathered.ids.get(&key).cloned().unwrap_or_else(|| format!("key {key}"))),
         }
     }
 
     /// Its row is lost or makes no sense. Nobody can say whether a worker has it: to be run at most once, it fails.
-    fn from_payload(&self, key: i64, payload: Bytes) -> Rebuilt {
+    fn anew(&self, key: i64, payload: Bytes) -> Rebuilt {
         let now = self.what.now;
         let record = Record {
             offset: 0,
@@ -132,7 +132,7 @@ impl<'a> Rebuild<'a> {
             Some(Value::Blob(bytes)) => Bytes::from(bytes.clone()),
             _ => return Rebuilt::Lost(id),
         };
-        let Some(theirs) = of_columns(&columns) else { return self.from_payload(key, payload) };
+        let Some(theirs) = of_columns(&columns) else { return self.anew(key, payload) };
         let mut reader = Reader {
             codec: self.what.codec,
             log: None,

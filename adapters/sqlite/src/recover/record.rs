@@ -44,7 +44,7 @@ fn value(kind: u64, body: &[u8]) -> Option<(Value, &[u8])> {
         9 => Value::Integer(1),
         7 => Value::Real,
         1..=6 => Value::Integer(integer(own)),
-        _ if kind % 2 == 0 => Value::Blob(own.to_vec()),
+        _ if kind.is_multiple_of(2) => Value::Blob(own.to_vec()),
         _ => String::from_utf8(own.to_vec()).map_or_else(|error| Value::Blob(error.into_bytes()), Value::Text),
     };
     Some((value, rest))
