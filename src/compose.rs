@@ -1,5 +1,7 @@
 //! The composition root: the one place that names adapters and plugs them into the engine.
 
+pub mod evacuate;
+mod health;
 mod kafka;
 pub mod playground;
 mod rules;
@@ -8,31 +10,29 @@ mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use bytes::Bytes;
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
-    ledger::Unserved,
     policy::{Limits, Policy},
     ports::{clock::Clock, outbox::Outbox},
 };
 use taskbroker_grpc::GrpcServer;
-use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions};
-use taskbroker_proto::{MARK_HEADER, codec::Codec};
+use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions, TopicMaker};
+use taskbroker_proto::{MARK_HEADER, canary, codec::Codec};
 use taskbroker_telemetry::{Condition, HealthState, HttpOptions, HttpServer, Metrics, StatsdOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
+use uuid::Uuid;
 
 use self::workers::Push;
 use crate::{
-    engine::{Broker, Health, Options, Ports},
+    engine::{Broker, Options, Ports},
     reload::RulesWatch,
     settings::Settings,
 };
 pub(crate) use kafka::cluster;
-
-/// How often health is looked at.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A broker with its ports to the world.
 pub struct Daemon {
@@ -43,6 +43,8 @@ pub struct Daemon {
     /// Where metrics and probes are served.
     pub http_addr: Option<SocketAddr>,
     outbox: Arc<KafkaOutbox>,
+    /// They end when they are dropped.
+    topic_makers: Vec<TopicMaker>,
     health: HealthState,
     stop_serving: CancellationToken,
     stop_http: CancellationToken,
@@ -55,7 +57,6 @@ pub struct Daemon {
 impl Daemon {
     /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
-        unwired(settings)?;
         Self::start_with(settings, kafka::source_options(settings), clock, metrics).await
     }
 
@@ -77,9 +78,11 @@ impl Daemon {
         let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
 
         let store = store::open(settings, clock.as_ref()).await?;
+        let topic_makers = kafka::create_topics(settings)?;
         let codec = Arc::new(Codec::new(settings.max_delay));
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
+        let canaries = canaries(settings, clock.as_ref());
         let ports = Ports { store, feeds, outbox: Arc::clone(&outbox) as Arc<dyn Outbox>, codec, clock };
         let mut options = engine_options(settings);
         let mut watch = settings.rules.clone().map(RulesWatch::new);
@@ -90,6 +93,7 @@ impl Daemon {
         }
         let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
 
+        broker.take_in(canaries);
         metrics.refresh_with(broker.refresh_gauges());
         if let Some(push) = push {
             push.begin(&broker);
@@ -97,7 +101,7 @@ impl Daemon {
 
         let stop_serving = CancellationToken::new();
         rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
-        watch_health(&broker, health.clone(), stop_serving.clone());
+        health::watch(&broker, health.clone(), settings.health_forced, stop_serving.clone());
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
         let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
         Ok(Self {
@@ -105,6 +109,7 @@ impl Daemon {
             grpc_addr,
             http_addr,
             outbox,
+            topic_makers,
             health,
             stop_serving,
             stop_http,
@@ -119,12 +124,21 @@ impl Daemon {
     pub async fn stop(self) {
         let sixteenth = self.shutdown_timeout / 16;
         self.health.set_ready(Condition::bad("the broker is stopping"));
+        drop(self.topic_makers);
         self.broker.stop_intake();
         self.stop_serving.cancel();
-        if let Some(grpc) = self.grpc {
-            finished(grpc, sixteenth * 5, "gRPC").await;
-        }
-        self.broker.shut_down(sixteenth * 8).await;
+        let at_once = match self.grpc {
+            Some(mut grpc) => {
+                let at_once = tokio::time::timeout(sixteenth, &mut grpc).await.is_ok();
+                if !at_once {
+                    finished(grpc, sixteenth * 4, "gRPC").await;
+                }
+                at_once
+            }
+            None => true,
+        };
+        // What calls under way did not need is for the groups: in a rebalance the last commits wait for all members.
+        self.broker.shut_down(sixteenth * if at_once { 12 } else { 8 }).await;
         self.outbox.close(sixteenth).await;
         self.stop_http.cancel();
         if let Some(http) = self.http {
@@ -170,23 +184,6 @@ fn serve_grpc(server: GrpcServer, broker: &Broker, health: &HealthState, stop: C
     })
 }
 
-/// Alive and ready as long as work that could move moves; Kafka being away changes neither.
-fn watch_health(broker: &Broker, health: HealthState, stop: CancellationToken) {
-    let probe = broker.health_probe();
-    tokio::spawn(async move {
-        while !stop.is_cancelled() {
-            let Health { troubles, unserved } = probe();
-            let reasons: Vec<String> = troubles.iter().map(ToString::to_string).collect();
-            let unserved = unserved.iter().map(|Unserved { application, namespace, waiting, .. }| {
-                format!("no worker asks for {waiting} tasks of application {application:?}, namespace {namespace:?}")
-            });
-            health.set_ready(Condition::from_reasons(reasons.iter().cloned().chain(unserved).collect::<Vec<_>>()));
-            health.set_live(Condition::from_reasons(reasons));
-            tokio::time::sleep(HEALTH_INTERVAL).await;
-        }
-    });
-}
-
 fn engine_options(settings: &Settings) -> Options {
     let store = &settings.store;
     let policy = Policy {
@@ -208,6 +205,7 @@ fn engine_options(settings: &Settings) -> Options {
             unserved: store.max_unserved.get(),
             parked: Limits::default().parked,
         },
+        quiet_after_start: settings.quiet_after_start,
         topics: settings.kafka.sources.len().max(1),
         default_application: settings.default_application.clone().map(String::into_boxed_str),
         ..Policy::default()
@@ -216,18 +214,15 @@ fn engine_options(settings: &Settings) -> Options {
     Options { policy, mark_header: MARK_HEADER, store_bytes_max, ..Options::default() }
 }
 
-/// What can be set and is not plugged in here: to go on without it would expose, lose or run something.
-fn unwired(settings: &Settings) -> Result<()> {
-    let kafka = &settings.kafka;
-    let refused = [
-        (settings.canary_tasks > 0, "canary_tasks"),
-        (kafka.create.is_some(), "create_missing_topics"),
-        (kafka.sources.iter().any(|source| source.raw.is_some()), "kafka_topics: a raw topic"),
-    ];
-    match refused.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => bail!("{what} is not supported yet"),
-        None => Ok(()),
-    }
+/// Canary tasks for each application that workers are known of.
+#[expect(clippy::disallowed_methods, reason = "the ids of canary tasks are made here")]
+fn canaries(settings: &Settings, clock: &dyn Clock) -> Vec<Bytes> {
+    let now = clock.now().wall;
+    let of = |application: &String| {
+        let one = |_| canary(&Uuid::new_v4().simple().to_string(), application, now);
+        (0..settings.canary_tasks).map(one).collect::<Vec<_>>()
+    };
+    settings.delivery.worker_map.keys().flat_map(of).collect()
 }
 
 /// Where metrics are sent, if anywhere.

@@ -91,7 +91,8 @@ fn every_setting_that_is_named_exists() {
         let last = name.rsplit('.').next().unwrap();
         settings.lines().any(|line| line.trim_start().starts_with(&format!("{last}:")))
     };
-    for (path, text) in documents() {
+    // That page names the existing system's keys as well; it has tests of its own.
+    for (path, text) in documents().into_iter().filter(|(path, _)| !path.ends_with("compatibility.md")) {
         for code in between(&text.replace("```", ""), '`').filter(|code| code.starts_with("store.")) {
             assert!(known(code), "{}: there is no setting {code}", path.display());
         }
@@ -115,7 +116,9 @@ fn every_path_of_ours_that_is_named_exists() {
         for code in between(&text.replace("```", ""), '`') {
             let named =
                 beginnings.iter().any(|beginning| code.starts_with(beginning)) && !code.contains([' ', '*', '<']);
-            assert!(!named || root().join(code).exists(), "{}: there is no {code}", path.display());
+            // A test is named by its file and its function.
+            let file = code.split("::").next().unwrap_or(code);
+            assert!(!named || root().join(file).exists(), "{}: there is no {code}", path.display());
         }
     }
 }

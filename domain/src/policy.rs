@@ -47,7 +47,7 @@ pub struct Policy {
     /// What an activation without an application belongs to; none: to the application without a name.
     pub default_application: Option<Box<str>>,
     /// A lease found at start lasts at least so long from then on, so that workers can report what they finished meanwhile.
-    /// 60 s, as in the existing system (`upkeep_deadline_reset_skip_after_startup_sec`).
+    /// The daemon's default is 60 s, as in the existing system (`upkeep_deadline_reset_skip_after_startup_sec`); here zero.
     pub quiet_after_start: Duration,
     /// How many topics are consumed. Beyond the limits each may have its part of them.
     pub topics: usize,
@@ -100,7 +100,7 @@ impl Default for Policy {
             offset_resets: BTreeMap::new(),
             unserved_after: Duration::from_secs(10),
             default_application: None,
-            quiet_after_start: Duration::from_secs(60),
+            quiet_after_start: Duration::ZERO,
             topics: 1,
             limits: Limits::default(),
         }

@@ -5,6 +5,7 @@
 //! - [`codec::Codec`]: what the broker reads from an activation's bytes, and the retry it composes of them.
 
 mod arguments;
+mod canary;
 pub mod codec;
 pub mod raw;
 mod routes;
@@ -18,6 +19,8 @@ pub mod pb {
 
     include!(concat!(env!("OUT_DIR"), "/sentry_protos.taskbroker.v1.rs"));
 }
+
+pub use canary::{CANARY, canary};
 
 /// protobuf's `Timestamp`, as the messages use it.
 pub use prost_types::Timestamp;

@@ -4,9 +4,11 @@ mod check;
 mod connect;
 mod dev;
 mod downgrade;
+mod evacuate;
 mod healthcheck;
 mod inspect;
 mod parked;
+mod recover;
 mod run;
 mod signals;
 mod store;
@@ -75,12 +77,22 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },
+    /// Publish everything in the configured store to Kafka and remove it, for a broker that will not come back.
+    Evacuate,
     /// Decide about what Kafka refused for good, and about rows that made no sense.
     Parked {
         /// The store. No broker may have it open.
         file: PathBuf,
         #[command(subcommand)]
         action: ParkedAction,
+    },
+    /// Get out of a damaged store, ours or the existing system's, what can be read.
+    Recover {
+        /// The damaged store. It is only read; no broker may have it open.
+        file: PathBuf,
+        /// The new store; must not exist.
+        #[arg(long, value_name = "NEW")]
+        to: PathBuf,
     },
     /// Write a store back as the existing system (getsentry/taskbroker) has it, in place or to another file.
     Downgrade {
@@ -127,7 +139,9 @@ pub fn main() -> ExitCode {
         }
         Command::Inspect { file, json } => inspect::inspect(&file, json),
         Command::Backup { file, from } => store::backup(&sources, from, &file),
+        Command::Evacuate => evacuate::run_evacuation(&sources),
         Command::Parked { file, action } => parked::parked(&file, &action),
+        Command::Recover { file, to } => recover::recover(&file, &to),
         Command::Downgrade { file, to } => downgrade::downgrade(&file, to.as_deref()),
     }
 }

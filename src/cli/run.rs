@@ -48,7 +48,7 @@ pub(super) fn migrations(sources: &Sources) -> ExitCode {
     }
 }
 
-fn logs(settings: &Settings) -> Result<LogGuard> {
+pub(super) fn logs(settings: &Settings) -> Result<LogGuard> {
     let format = match settings.log.format {
         Format::Text => LogFormat::Text,
         Format::Json => LogFormat::Json,

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use taskbroker_domain::{policy::Policy, ports::codec::ActivationCodec, positions};
-use taskbroker_kafka::{ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions, Target};
-use taskbroker_proto::codec::Codec;
+use taskbroker_domain::{activation::Route, policy::Policy, ports::codec::ActivationCodec, positions};
+use taskbroker_kafka::{
+    ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions, Target, TopicMaker, TopicShape,
+};
+use taskbroker_proto::codec::{Codec, RawCodec, RawTask};
 
 use crate::{
     engine::Feed,
@@ -17,27 +19,60 @@ const QUEUE_BYTES: usize = 64 << 20;
 
 /// What the consumer of each topic is told, in the order of the settings.
 pub(super) fn source_options(settings: &Settings) -> Vec<KafkaSourceOptions> {
-    settings.kafka.sources.iter().map(one_source).collect()
+    // A little less than what the engine has for all it closes.
+    let close_limit = settings.shutdown_timeout / 16 * 10;
+    settings.kafka.sources.iter().map(|source| one_source(source, close_limit)).collect()
 }
 
-fn one_source(source: &settings::KafkaSource) -> KafkaSourceOptions {
+fn one_source(source: &settings::KafkaSource, close_limit: Duration) -> KafkaSourceOptions {
     let mut options = KafkaSourceOptions::new(cluster(&source.cluster), &source.group, &source.topic);
     options.session_timeout = source.session_timeout;
     options.static_member.clone_from(&source.group_instance_id);
     options.prefetch_bytes = source.prefetch_bytes.get();
+    options.close_limit = close_limit;
     options.protocol = protocol(source.assignment_strategy);
     options
 }
 
 /// A feed for each topic that is consumed. Kafka need not be there.
 pub(super) fn feeds(settings: &Settings, options: Vec<KafkaSourceOptions>, codec: &Arc<Codec>) -> Result<Vec<Feed>> {
-    let feeds = settings.kafka.sources.iter().zip(options).map(|(_, options)| {
+    let feeds = settings.kafka.sources.iter().zip(options).map(|(source, options)| {
         let topic: Arc<str> = options.topic.as_str().into();
+        let codec: Arc<dyn ActivationCodec> = match &source.raw {
+            Some(raw) => Arc::new(raw_codec(raw)),
+            None => codec.clone(),
+        };
         let source = KafkaSource::open(options).with_context(|| format!("kafka_topics.{topic}"))?;
-        let codec: Arc<dyn ActivationCodec> = codec.clone();
         Ok(Feed { topic, source: Arc::new(source), codec })
     });
     feeds.collect()
+}
+
+fn raw_codec(raw: &settings::Raw) -> RawCodec {
+    RawCodec::new(RawTask {
+        route: Route::new(&raw.application, &raw.namespace, &raw.taskname),
+        run_limit: raw.processing_deadline,
+        compression_level: raw.compression_level,
+    })
+}
+
+/// Makes the declared topics that do not exist, if that is wanted, in the background: a cluster that is away is waited for.
+pub(super) fn create_topics(settings: &Settings) -> Result<Vec<TopicMaker>> {
+    let Some(creation) = settings.kafka.create else { return Ok(Vec::new()) };
+    let shape = TopicShape {
+        partitions: i32::try_from(creation.partitions.get()).unwrap_or(i32::MAX),
+        replication: creation.replication.map(|factor| i32::from(factor.get())),
+    };
+    let mut clusters: BTreeMap<&str, (ClusterOptions, Vec<String>)> = BTreeMap::new();
+    for target in &settings.kafka.topics {
+        let (_, topics) =
+            clusters.entry(&target.cluster.name).or_insert_with(|| (cluster(&target.cluster), Vec::new()));
+        topics.push(target.topic.clone());
+    }
+    let makers = clusters.into_iter().map(|(name, (options, topics))| {
+        TopicMaker::start(name, &options, topics, shape).with_context(|| format!("kafka_clusters.{name}"))
+    });
+    makers.collect()
 }
 
 /// How often positions are committed; the same for all topics.

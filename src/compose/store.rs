@@ -10,8 +10,8 @@ use taskbroker_domain::{
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::codec::Codec;
 use taskbroker_sqlite::{
-    Downgrade, Downgraded, Opened, SqliteOptions, SqliteStore, TakeOver, TakeOverLog, TakenOver, downgrade,
-    volume_bytes,
+    Downgrade, Downgraded, Opened, Recover, Recovered, SqliteOptions, SqliteStore, TakeOver, TakeOverLog, TakenOver,
+    downgrade, volume_bytes,
 };
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -107,4 +107,10 @@ pub async fn bring_back(file: &Path, to: Option<&Path>) -> Result<Downgraded> {
     ensure!(file.is_file(), "there is no store at {}", file.display());
     let now = clock().now().wall;
     Ok(downgrade(Downgrade { from: file, to, now, with_wish: &Codec::with_wish }).await?)
+}
+
+/// Gets out of a damaged store what can be read.
+pub async fn recover(file: &Path, to: &Path) -> Result<Recovered> {
+    let now = clock().now().wall;
+    Ok(taskbroker_sqlite::recover(Recover { from: file, to, now, codec: &Codec::default() }).await?)
 }

@@ -203,6 +203,6 @@ fn connection(feed: &FeedState, up: bool) {
     let topic = &feed.topic;
     match up {
         true => info!(%topic, "Kafka answers"),
-        false => warn!(%topic, "Kafka does not answer; what is here is served meanwhile"),
+        false => warn!(%topic, "no connection to Kafka; what is here is served meanwhile"),
     }
 }

@@ -28,8 +28,9 @@ mod timekeeper;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use taskbroker_domain::{
-    activation::Key,
+    activation::{Key, PartitionId, TopicId},
     ledger::{Ledger, Stats},
     policy::Policy,
     ports::{
@@ -37,7 +38,7 @@ use taskbroker_domain::{
         codec::ActivationCodec,
         outbox::Outbox,
         service::TaskService,
-        source::{ActivationSource, GroupCommit},
+        source::{ActivationSource, GroupCommit, Record},
         store::{ActivationStore, StoreError},
     },
     rules::Rules,
@@ -205,6 +206,18 @@ impl Broker {
         move || shared.health()
     }
 
+    /// Takes in tasks of the broker's own. What is no activation is left out, and said.
+    pub fn take_in(&self, tasks: Vec<Bytes>) {
+        let here = PartitionId { topic: "".into(), topic_id: TopicId::default(), group: "".into(), partition: -1 };
+        let now = self.shared.clock.now().wall;
+        for payload in tasks {
+            match self.shared.codec.decode(&Record { payload, ..Record::default() }, &here, now) {
+                Ok(activation) => self.shared.step(|ledger, now| ledger.admit_own(activation, now)),
+                Err(error) => error!(%error, "a task of the broker's own is no activation"),
+            }
+        }
+    }
+
     /// Puts rules in force, for what comes in and for what is here.
     pub fn set_rules(&self, rules: Rules) {
         self.shared.rules.set(rules);
@@ -307,6 +320,8 @@ async fn load(ports: &Ports, options: &Options) -> Result<Ledger, StoreError> {
             ledger.load_row(row, now);
         }
     }
+    // What is due already is done before anything is handed out or forwarded.
+    ledger.tick(ports.clock.now());
     info!(rows, closed_in_order = closed, "store loaded");
     Ok(ledger)
 }

@@ -108,7 +108,7 @@ const fn renamed_ms(name: &'static str, to: &'static str) -> Retired {
 }
 
 /// Every retired key.
-pub(super) const RETIRED: [Retired; 59] = [
+pub(super) const RETIRED: [Retired; 58] = [
     renamed("database_adapter", "store.adapter"),
     renamed("db_path", "store.sqlite.path"),
     renamed("db_max_size", "store.max_size"),
@@ -119,10 +119,6 @@ pub(super) const RETIRED: [Retired; 59] = [
     renamed("processing_deadline_grace_sec", "store.processing_deadline_grace_sec"),
     ignored("kafka_auto_commit_interval_ms", COMMITS),
     ignored("kafka_consume_retry_topic", "has no effect: the existing system removed it, too"),
-    ignored(
-        "upkeep_deadline_reset_skip_after_startup_sec",
-        "has no effect: leases are journalled and go on after a restart, so that none is reset early",
-    ),
     ignored("upkeep_task_interval_ms", NO_UPKEEP),
     ignored("upkeep_unhealthy_interval_ms", "has no effect: health is judged by progress, not by an upkeep interval"),
     ignored("maintenance_task_interval_ms", NO_VACUUM),

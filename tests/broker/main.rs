@@ -19,6 +19,9 @@ mod scale;
 mod seed;
 mod signals;
 mod starts;
+mod storm;
+mod takeover;
+mod topics;
 mod witness;
 
 use anyhow::Result;

@@ -17,6 +17,21 @@ pub(crate) fn outage() -> Duration {
     Duration::from_secs(number("TASKBROKER_TEST_OUTAGE_S", 5))
 }
 
+/// `TASKBROKER_TEST_STORM_BROKERS`: how many brokers come and go.
+pub(crate) fn storm_brokers() -> u64 {
+    number("TASKBROKER_TEST_STORM_BROKERS", 3)
+}
+
+/// `TASKBROKER_TEST_STORM_TASKS`: how many messages come meanwhile.
+pub(crate) fn storm_tasks() -> usize {
+    number("TASKBROKER_TEST_STORM_TASKS", 12_000)
+}
+
+/// `TASKBROKER_TEST_STORM_S`: for how long, in seconds.
+pub(crate) fn storm() -> Duration {
+    Duration::from_secs(number("TASKBROKER_TEST_STORM_S", 15))
+}
+
 /// `TASKBROKER_TEST_SEED`: what chance begins with. By default another one each time; it is said.
 pub(crate) fn seed() -> u64 {
     number("TASKBROKER_TEST_SEED", u64::from(std::process::id()))

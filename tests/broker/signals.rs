@@ -68,7 +68,7 @@ async fn a_broker_without_kafka_is_ready_and_stops_with_0() -> Result<()> {
     for signal in ["TERM", "INT"] {
         let mut broker = BrokerProcess::start(&Setup::without_topics(&nobody()?, BINARY)).await?;
         assert_eq!(broker.worker()?.fetch().await?, None, "it answers workers");
-        broker.log().await_line(0, "Kafka does not answer", WITHIN).await?;
+        broker.log().await_line(0, "no connection to Kafka", WITHIN).await?;
         assert_eq!(broker.probe("/healthz").await?.0, 200, "Kafka away is not unhealthy");
         broker.signal(signal)?;
         let ended = broker.ended(WITHIN).await?;

@@ -5,6 +5,7 @@
 mod check_config;
 mod connect;
 mod dev;
+mod encryption;
 mod help;
 mod operator;
 mod program;

@@ -177,11 +177,11 @@ fn a_store_that_another_broker_owns() {
 fn a_kafka_that_is_not_there_is_said_once_and_waited_for() {
     let place = Place::new();
     let mut daemon = Running::start_with(&["-c", &place.config()], &[]);
-    let before = daemon.complaint("Kafka does not answer");
+    let before = daemon.complaint("no connection to Kafka");
     let ended = daemon.stop(Duration::from_secs(20));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let said = format!("{before}{}", ended.stderr);
-    let warnings = said.lines().filter(|line| line.contains(" WARN ") && line.contains("Kafka does not answer"));
+    let warnings = said.lines().filter(|line| line.contains(" WARN ") && line.contains("no connection to Kafka"));
     assert_eq!(warnings.count(), 1, "{said}");
     assert!(!said.contains(" ERROR "), "{said}");
 }

@@ -48,6 +48,7 @@ impl Names {
             },
             "kafka_deadletter_topic": self.dead_letters,
             "kafka_auto_offset_reset": "earliest",
+            "upkeep_deadline_reset_skip_after_startup_sec": 0,
             "store": { "sqlite": { "path": "/var/lib/taskbroker/inflight.sqlite" } },
         })
     }

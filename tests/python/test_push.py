@@ -1,5 +1,6 @@
 """Tasks pushed to the client's own push worker, with every call signed."""
 
+import random
 from typing import Any
 
 import grpc
@@ -104,6 +105,14 @@ def test_large_arguments_are_pushed_whole(broker: Broker, effects: Effects) -> N
     tasks.measure.delay(effects.key, data)
     [run] = effects.await_runs(1)
     assert run["size"] == len(data)
+
+
+def test_arguments_that_are_large_even_compressed_are_pushed_whole_each_time(broker: Broker, effects: Effects) -> None:
+    data = random.Random(1).randbytes(4_500_000)
+    tasks.measure_twice.delay(effects.key, data)
+    runs = effects.await_runs(2)
+    assert [(run["attempt"], run["size"]) for run in runs] == [(0, len(data)), (1, len(data))]
+    broker.await_counts("large", admitted=2, retried=1, completed=1)
 
 
 def test_asking_for_tasks_is_refused_and_reporting_is_not(broker: Broker) -> None:

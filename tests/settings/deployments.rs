@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use taskbroker::settings::{DeliveryMode, Raw, Sources, WarningKind, load};
+use taskbroker::settings::{DeliveryMode, Loaded, Raw, Sources, WarningKind, load, render_effective};
 
 use super::{environment, warnings, yaml, yaml_problems};
 
@@ -35,6 +35,14 @@ store:
 upkeep_task_interval_ms: 1000
 db_name: something
 ";
+
+/// What check-config shows, given as a file, leads to the same settings.
+fn shows_what_it_has(loaded: &Loaded) {
+    let shown = render_effective(loaded);
+    let again =
+        load(&Sources::defaults().with_yaml("shown.yaml", &shown)).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+    assert_eq!(format!("{:?}", again.settings), format!("{:?}", loaded.settings), "{shown}");
+}
 
 /// What its environment says of a Kafka without authentication.
 const EMPTY: [(&str, &str); 8] = [
@@ -91,6 +99,7 @@ fn a_self_hosted_installation_loads_as_it_is() {
     assert_eq!(kafka.outbox.max_message_bytes.get(), 50_000_000);
     assert_eq!(kafka.create.map(|create| (create.partitions.get(), create.replication)), Some((1, None)));
     assert_eq!(kafka.topics.len(), 9);
+    shows_what_it_has(&loaded);
     let unknown = warnings(&loaded, WarningKind::Unknown);
     assert_eq!(unknown, ["db_name (/etc/taskbroker/config.yml line 26): there is no such setting"]);
     let ignored = warnings(&loaded, WarningKind::Ignored);
@@ -116,6 +125,7 @@ fn a_pushing_broker_of_a_cluster_loads_as_it_is() {
         ("TASKBROKER_KAFKA_SASL_PASSWORD", "007"),
         ("TASKBROKER_GRPC_PORT", "tcp://10.0.0.1:50051"),
     ]);
+    shows_what_it_has(&loaded);
     let settings = &loaded.settings;
     assert_eq!(settings.delivery.mode, DeliveryMode::Push);
     let map: Vec<_> =
@@ -163,6 +173,7 @@ fn a_raw_topic_in_the_earlier_form_is_one_in_the_later_form() {
     let raw = source.raw.as_ref().unwrap();
     assert_eq!((raw.namespace.as_str(), raw.application.as_str(), raw.taskname.as_str()), ("n", "a", "t"));
     assert_eq!((raw.processing_deadline, raw.compression_level), (Duration::from_secs(30), Some(3)));
+    shows_what_it_has(&earlier);
     let said = yaml_problems("raw_mode: true\nraw_namespace: n\nkafka_retry_topic: again");
     assert!(
         said.iter()

@@ -138,12 +138,12 @@ impl Ledger {
         }
         match fate {
             Fate::Keep => {
-                let handle = self.enter(origin, activation, group, now);
+                let handle = self.enter(Some(origin), activation, group, now);
                 self.place(handle, now);
                 Admitted::New
             }
             Fate::Forward => {
-                let handle = self.enter(origin, activation, group, now);
+                let handle = self.enter(Some(origin), activation, group, now);
                 self.end_as(handle, Event::Forward, now);
                 Admitted::Forwarding
             }
@@ -155,6 +155,15 @@ impl Ledger {
                 Admitted::Dropped
             }
         }
+    }
+
+    /// Takes in an activation that came from nowhere but here. It is durable once the store was written next; nobody waits.
+    pub fn admit_own(&mut self, activation: Activation, now: Now) {
+        let route = self.intern(activation.route);
+        let group = self.groups.of(&route.application, &route.namespace);
+        let handle = self.enter(None, Activation { route, ..activation }, group, now);
+        self.mark_soon(handle, now);
+        self.place(handle, now);
     }
 
     /// Takes in bytes that are no activation: they wait for the dead-letter topic.
@@ -172,7 +181,7 @@ impl Ledger {
             return self.settle_offset(origin, now);
         }
         let group = self.groups.of("", "");
-        let handle = self.enter(origin, activation, group, now);
+        let handle = self.enter(Some(origin), activation, group, now);
         self.give_up(handle, FailureCause::Undecodable(reason.into()), now);
     }
 
@@ -192,11 +201,11 @@ impl Ledger {
     /// The report is forgotten in the commit that has what it says.
     fn settle_early(&mut self, origin: Origin, activation: Activation, verdict: Verdict, group: u32, now: Now) {
         self.memory.fulfil(&activation.id);
-        let handle = self.enter(origin, activation, group, now);
+        let handle = self.enter(Some(origin), activation, group, now);
         self.end_as(handle, Event::Remembered(verdict), now);
     }
 
-    fn enter(&mut self, origin: Origin, activation: Activation, group: u32, now: Now) -> Handle {
+    fn enter(&mut self, origin: Option<Origin>, activation: Activation, group: u32, now: Now) -> Handle {
         let Activation { id, route, terms, received_at, marked, payload } = activation;
         let ready_at = terms.delayed_until.map_or(now.wall, |at| at.max(now.wall));
         let evict = self.resident_bytes + payload.len() as u64 > self.policy.payload_memory_bytes;
@@ -207,9 +216,9 @@ impl Ledger {
             terms,
             received_at,
             added_at: now.wall,
-            origin: Some(origin),
+            origin,
             group,
-            topic: self.topic_of(Some(origin)),
+            topic: self.topic_of(origin),
             payload_bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             payload: Some(payload),
             lost_leases: 0,
@@ -223,7 +232,7 @@ impl Ledger {
         self.journal.unwritten += 1;
         self.journal.window.push_back((now.steady.saturating_add(self.policy.window), handle));
         self.remind_of_expiry(handle);
-        if terms.at_most_once {
+        if let Some(origin) = origin.filter(|_| terms.at_most_once) {
             self.write_through(origin, now);
         } else if evict || outlives_window {
             self.mark_soon(handle, now);

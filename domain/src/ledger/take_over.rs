@@ -22,7 +22,7 @@ impl Ledger {
         let Some(slot) = self.partitions.by_id.get(&waiting).copied() else { return };
         let Some(partition) = self.partitions.slots.get_mut(&slot) else { return };
         if self.partitions.by_id.contains_key(&assigned.partition)
-            || !fits(partition.tracker.watermark(), assigned, self.policy.offset_reset)
+            || !fits(partition.tracker.watermark(), assigned, self.policy.offset_reset(&assigned.partition.topic))
         {
             return;
         }

@@ -11,6 +11,7 @@
 //! fields. Absurd numbers are cut: see [`RUN_LIMIT_MAX`] and [`Codec::new`].
 
 mod envelope;
+mod raw;
 mod retry;
 mod terms;
 
@@ -28,6 +29,8 @@ use taskbroker_domain::{
 };
 
 use self::envelope::Envelope;
+pub use self::raw::{RawCodec, RawTask};
+pub(crate) use self::retry::proto_timestamp;
 use crate::{
     MARK_HEADER, arguments,
     routes::{Names, Routes},

@@ -148,7 +148,7 @@ impl<'a> RetryState<'a> {
     }
 }
 
-fn proto_timestamp(at: Timestamp) -> prost_types::Timestamp {
+pub(crate) fn proto_timestamp(at: Timestamp) -> prost_types::Timestamp {
     let ms = at.as_millis();
     let nanos = i32::try_from(ms % 1000 * 1_000_000).unwrap_or(0);
     prost_types::Timestamp { seconds: ms / 1000, nanos }

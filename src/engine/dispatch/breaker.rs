@@ -24,9 +24,9 @@ const STRIKES_MAX: u32 = 3;
 /// How an offer failed, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// No connection.
-    Unreachable,
-    /// It answers with errors, or not at all.
+    /// No connection, or no answer.
+    Silent,
+    /// It answers with errors.
     Failing,
     /// It has no room.
     Busy,
@@ -35,16 +35,17 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn of(refused: &Refused) -> Self {
         match refused {
-            Refused::Unreachable(_) => Self::Unreachable,
+            Refused::Unreachable(_) => Self::Silent,
             Refused::Declined(_) | Refused::TooLarge(_) => Self::Failing,
             Refused::Busy(_) => Self::Busy,
         }
     }
 
-    /// No connection is clear at once; errors may be those of single tasks; who is busy is alive.
+    /// Silence is clear at once, and each further offer might cost its task a lease; errors may be those of single tasks; who
+    /// is busy is alive.
     fn strikes(self) -> u32 {
         match self {
-            Self::Unreachable => STRIKES_MAX,
+            Self::Silent => STRIKES_MAX,
             Self::Failing => 1,
             Self::Busy => 0,
         }
@@ -52,7 +53,7 @@ impl Failure {
 
     fn rest_max(self) -> Duration {
         match self {
-            Self::Unreachable | Self::Failing => REST_MAX,
+            Self::Silent | Self::Failing => REST_MAX,
             Self::Busy => BUSY_REST_MAX,
         }
     }
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_followed_by_a_rest_that_doubles_up_to_its_limit() {
-        for (failure, limit_ms) in [(Failure::Unreachable, 5_000), (Failure::Busy, 1_000)] {
+        for (failure, limit_ms) in [(Failure::Silent, 5_000), (Failure::Busy, 1_000)] {
             let mut breaker = Breaker::new(1);
             for expected_ms in [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800] {
                 fail(&mut breaker, failure, at(0));
@@ -213,8 +214,8 @@ mod tests {
     }
 
     #[test]
-    fn no_connection_opens_at_once_errors_after_three_and_no_room_never() {
-        for (failure, opens_after) in [(Failure::Unreachable, 1), (Failure::Failing, 3), (Failure::Busy, u32::MAX)] {
+    fn silence_opens_at_once_errors_after_three_and_no_room_never() {
+        for (failure, opens_after) in [(Failure::Silent, 1), (Failure::Failing, 3), (Failure::Busy, u32::MAX)] {
             let mut breaker = Breaker::new(1);
             for count in 1..20 {
                 fail(&mut breaker, failure, at(0));
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn an_open_one_is_probed_tried_with_one_task_and_closed_by_it() {
         let mut breaker = Breaker::new(1);
-        fail(&mut breaker, Failure::Unreachable, at(0));
+        fail(&mut breaker, Failure::Silent, at(0));
         assert_eq!(breaker.may(at(100)), May::Probe);
         breaker.delivered();
         assert_eq!(breaker.may(at(100)), May::Probe, "that one began before it opened");
@@ -263,9 +264,9 @@ mod tests {
 
     #[test]
     fn a_trial_that_fails_opens_it_again() {
-        for failure in [Failure::Unreachable, Failure::Failing] {
+        for failure in [Failure::Silent, Failure::Failing] {
             let mut breaker = Breaker::new(1);
-            fail(&mut breaker, Failure::Unreachable, at(0));
+            fail(&mut breaker, Failure::Silent, at(0));
             breaker.probed(true, at(100));
             fail(&mut breaker, failure, at(100));
             assert!(breaker.is_open());
@@ -277,7 +278,7 @@ mod tests {
         let rests: Vec<Duration> = (0..20)
             .map(|seed| {
                 let mut breaker = Breaker::new(seed);
-                fail(&mut breaker, Failure::Unreachable, at(0));
+                fail(&mut breaker, Failure::Silent, at(0));
                 rest(&breaker, at(0))
             })
             .collect();

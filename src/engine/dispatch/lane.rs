@@ -160,7 +160,7 @@ impl Lane {
             Ok(Done::Offer(_, Ended::StoreSlow)) => self.breaker.rest(now),
             Ok(Done::Offer(_, Ended::Delivered)) => self.delivered(),
             Ok(Done::Offer(round, Ended::Unknown(reason))) => {
-                self.failed(round, Failure::Failing, &format!("its answer is missing: {reason}"));
+                self.failed(round, Failure::Silent, &format!("its answer is missing: {reason}"));
             }
             Ok(Done::Offer(round, Ended::Refused(refused, claim))) => self.refused(round, &refused, claim),
             Ok(Done::Probe(Ok(()))) => self.breaker.probed(true, now),
@@ -190,7 +190,7 @@ impl Lane {
         self.failed(round, failure, &refused.to_string());
         match failure {
             Failure::Failing => self.set_aside(claim),
-            Failure::Unreachable | Failure::Busy => drop(claim),
+            Failure::Silent | Failure::Busy => drop(claim),
         }
     }
 

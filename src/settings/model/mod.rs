@@ -40,6 +40,8 @@ pub struct Settings {
     pub default_application: Option<String>,
     /// The file of rules that are reloaded while the broker runs.
     pub rules: Option<PathBuf>,
+    /// How long after a start no deadline of a task found in the store counts as missed.
+    pub quiet_after_start: Duration,
     /// How many canary tasks each application of the worker map gets at start.
     pub canary_tasks: u32,
     /// The store and its limits.

@@ -35,6 +35,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     let max_delay = Duration::from_secs(reader.read_within("max_delayed_task_allowed_sec", 0..=DELAY_MOST_S));
     let default_application = reader.optional("default_application");
     let rules = reader.optional("runtime_config_path");
+    let quiet_after_start =
+        Duration::from_secs(reader.read_within("upkeep_deadline_reset_skip_after_startup_sec", 0..=86_400));
     let canary_tasks = reader.read_within("canary_tasks", 0..=100_000);
     let health_forced = reader.read("health_check_killswitched");
     let shutdown_timeout = reader.read_within("shutdown_timeout", SHUTDOWN_LEAST..=SHUTDOWN_MOST);
@@ -51,6 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
         max_delay,
         default_application,
         rules,
+        quiet_after_start,
         canary_tasks,
         store,
         shutdown_timeout,

@@ -215,6 +215,20 @@ def never_runs(key: str) -> None:
     note(key)
 
 
+# --- what is no task when it is produced ------------------------------------------------------------------------------
+
+raw = app.taskregistry.create_namespace("raw", is_raw_mode=True)
+
+
+@raw.register(name="raw.take", retry=Retry(times=2, on=(ValueError,)))
+def take_raw(payload: bytes) -> None:
+    key = payload.partition(b" ")[0].decode()
+    assert isinstance(payload, bytes)
+    note(key, size=len(payload), digest=hashlib.sha256(payload).hexdigest())
+    if b"fail" in payload[:100] and len(recorded(key)) == 1:
+        raise ValueError("the first attempt fails")
+
+
 # --- two namespaces of another application ----------------------------------------------------------------------------
 
 narrow = neighbour.create_namespace("narrow")

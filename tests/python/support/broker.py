@@ -40,7 +40,10 @@ def binary() -> Path:
 
 
 class Broker:
-    """A broker. It can be stopped or killed, and started again where it was: same ports, same store, same group."""
+    """A broker. It can be stopped or killed, and started again where it was: same ports, same store, same group.
+
+    Topics in its settings are consumed beside its own.
+    """
 
     def __init__(
         self, program: Path, directory: Path, kafka: Kafka, topics: Topics, settings: Mapping[str, Any] | None = None
@@ -53,7 +56,12 @@ class Broker:
         self.config = directory / "taskbroker.yaml"
         self._log = directory / "broker.log"
         # JSON is YAML.
-        self.config.write_text(json.dumps({**self._settings(kafka), **(settings or {})}, indent=2))
+        wanted = dict(settings or {})
+        common = self._settings(kafka)
+        if more := wanted.pop("kafka_topics", None):
+            common["kafka_topics"] |= more
+            common["kafka_retry_topic"] = self.topics.tasks
+        self.config.write_text(json.dumps({**common, **wanted}, indent=2))
         self._process: Process | None = None
 
     def _settings(self, kafka: Kafka) -> dict[str, Any]:
@@ -69,6 +77,7 @@ class Broker:
             },
             "kafka_deadletter_topic": self.topics.dead_letters,
             "kafka_auto_offset_reset": "earliest",
+            "upkeep_deadline_reset_skip_after_startup_sec": 0,
             "store": {
                 "sqlite": {"path": str(self.store)},
                 "processing_deadline_grace_sec": GRACE_S,
@@ -88,7 +97,7 @@ class Broker:
         assert self._running.ended_with() is None, f"the broker ended with {self._running.ended_with()}: see its log"
         try:
             ready, _ = self.get("/readyz")
-            return ready == 200 and self.gauge("taskbroker_kafka_assigned") == PARTITIONS
+            return ready == 200 and self.gauge("taskbroker_kafka_assigned", topic=self.topics.tasks) == PARTITIONS
         except OSError:
             return False
 

@@ -18,8 +18,13 @@ use crate::{
 /// How long making a connection may take: less than a call, so that what could not be connected to is known not to have
 /// got anything.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-/// How often a silent connection is tried by TCP, so that a host that vanished is noticed.
+/// How often an idle connection is tried by TCP, so that a host that vanished is noticed.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// What of a call's time may pass in silence before a sign of life is asked for, and how long that may take: so a connection to
+/// a host that vanished is given up before the call is, and the next one makes another. Not sooner, and not without a call:
+/// servers take frequent signs for an attack.
+const SILENCE: (u32, Duration) = (2, Duration::from_secs(10));
+const SIGN_OF_LIFE: u32 = 4;
 
 /// Where workers are, and how they are called.
 #[derive(Clone, Debug)]
@@ -87,7 +92,9 @@ impl PushOptions {
         let target = target
             .connect_timeout(CONNECT_TIME_MAX.min(self.timeout / 2))
             .tcp_keepalive(Some(TCP_KEEPALIVE))
-            .tcp_nodelay(true);
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval((self.timeout / SILENCE.0).max(SILENCE.1))
+            .keep_alive_timeout(self.timeout / SIGN_OF_LIFE);
         let target = match tls.filter(|_| is_secure(address)) {
             Some(tls) => target.tls_config(tls.clone()).map_err(|error| unusable(ClientTls::KEYS, &error))?,
             None => target,

@@ -19,6 +19,19 @@ pub(crate) use rights::rights_on_topic;
 
 use rdkafka::types::RDKafkaErrorCode;
 
+/// Whether this is what credentials, certificates or protocols that do not fit bring.
+pub(crate) fn is_of_the_connection(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SSL
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::IllegalSASLState
+    )
+}
+
 /// A call that failed: the code, and what librdkafka says of it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text} ({code:?})")]
@@ -28,8 +41,22 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn new(code: RDKafkaErrorCode, text: impl Into<String>) -> Self {
+    pub(crate) fn new(code: RDKafkaErrorCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// The cluster could be asked and said no.
+    pub(crate) fn is_for_want_of_rights(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        matches!(
+            self.code,
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed
+        )
+    }
+
+    /// There is a cluster, and it does not let us in, or we do not trust it.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        is_of_the_connection(self.code)
     }
 
     fn timed_out(what: &str) -> Self {

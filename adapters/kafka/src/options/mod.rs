@@ -6,15 +6,13 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::cluster::connection_config;
-
 pub use self::{
     cluster::ClusterOptions,
     outbox::{KafkaOutboxOptions, Target},
     source::{GroupProtocol, KafkaSourceOptions},
 };
 
-pub(crate) use self::outbox::BATCH_BYTES;
+pub(crate) use self::{cluster::connection_config, outbox::BATCH_BYTES};
 
 /// A setting that cannot be used: which key, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

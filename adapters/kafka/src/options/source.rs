@@ -166,7 +166,8 @@ impl KafkaSourceOptions {
                 config
                     .set("partition.assignment.strategy", assignors)
                     .set("session.timeout.ms", session_ms.to_string())
-                    .set("heartbeat.interval.ms", (session_ms / 3).clamp(1, 3000).to_string());
+                    // A member hears of a rebalance by its heartbeat, and the others wait for it.
+                    .set("heartbeat.interval.ms", (session_ms / 3).clamp(1, 1000).to_string());
             }
         }
     }

@@ -14,7 +14,10 @@ use super::{
     member::{Ejected, Member},
     watch::{Sight, Watch},
 };
-use crate::{deadline::now, native::TopicSight};
+use crate::{
+    deadline::now,
+    native::{Failure, TopicSight},
+};
 
 /// The longest rest: librdkafka counts a consumer that is not polled for long as dead, and deadlines are looked at then.
 const REST_MAX: Duration = Duration::from_millis(100);
@@ -156,7 +159,14 @@ impl Poller {
     }
 
     fn sighted(&mut self, sight: &Sight) {
-        self.connection_is(sight.as_ref().err().map(ToString::to_string));
+        match sight {
+            // It answers: what it says is no.
+            Err(failure) if failure.is_for_want_of_rights() => {
+                self.connection_is(None);
+                self.refused(failure);
+            }
+            sight => self.connection_is(sight.as_ref().err()),
+        }
         match sight {
             Ok(TopicSight::Present(id)) => {
                 self.topic_is(TopicStatus::Present);
@@ -169,18 +179,31 @@ impl Poller {
         }
     }
 
-    fn connection_is(&self, trouble: Option<String>) {
+    /// Says once what the cluster refuses.
+    fn refused(&self, failure: &Failure) {
+        let reason = failure.to_string();
+        if self.desk.status().last_trouble.as_ref() != Some(&reason) {
+            let (topic, cluster) = (&self.desk.topic, &self.desk.options.cluster.address);
+            tracing::warn!(%topic, cluster, reason, "Kafka refuses the topic: it is not read before that is mended");
+            self.desk.update(|status| status.last_trouble = Some(reason));
+        }
+    }
+
+    fn connection_is(&self, trouble: Option<&Failure>) {
         let up = trouble.is_none();
         if self.desk.status().connected == Some(up) {
             return;
         }
-        match &trouble {
-            None => tracing::debug!(cluster = self.desk.options.cluster.address, "Kafka answers"),
-            // Whoever receives the event says it louder; the reason is known here only.
-            Some(trouble) => {
-                tracing::info!(cluster = self.desk.options.cluster.address, trouble, "Kafka does not answer");
+        let cluster = &self.desk.options.cluster.address;
+        match trouble {
+            None => tracing::debug!(cluster, "Kafka answers"),
+            Some(refusal) if refusal.is_of_the_connection() => {
+                tracing::warn!(cluster, reason = %refusal, "Kafka refuses the connection: see its credentials and certificates");
             }
+            // Whoever receives the event says it louder; the reason is known here only.
+            Some(trouble) => tracing::info!(cluster, %trouble, "Kafka does not answer"),
         }
+        let trouble = trouble.map(ToString::to_string);
         self.desk.update(|status| {
             status.connected = Some(up);
             status.last_trouble = trouble.or(status.last_trouble.take());
@@ -194,8 +217,11 @@ impl Poller {
             return;
         }
         let topic = &self.desk.topic;
+        let cluster = &self.desk.options.cluster.address;
         match (before, now) {
-            (_, TopicStatus::Missing) => tracing::warn!(%topic, "the topic does not exist: waiting for it"),
+            (_, TopicStatus::Missing) => {
+                tracing::warn!(%topic, cluster, "the topic does not exist: waiting for it");
+            }
             (TopicStatus::Missing, _) => tracing::info!(%topic, "the topic exists"),
             _ => {}
         }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -41,7 +41,7 @@ impl Watch {
         options: &KafkaSourceOptions,
         report: impl Fn(Sight) + Send + 'static,
     ) -> Result<Self, WatchError> {
-        let client = options.connection_config().create_with_context(Quiet)?;
+        let client = options.connection_config().create_with_context(Quiet::default())?;
         let (nudge, nudged) = mpsc::sync_channel(1);
         let ended = Arc::new(AtomicBool::new(false));
         let watcher = Watcher {
@@ -94,6 +94,7 @@ impl Watcher {
         while !self.ended.load(Ordering::Acquire) {
             let sight = native::sight_topic(self.client.client(), &self.topic, ANSWER_WITHIN);
             self.serve_logs();
+            let sight = self.client.context().explain(sight);
             let again_after = match sight {
                 Ok(TopicSight::Present(_)) => self.interval,
                 Ok(TopicSight::Missing) | Err(_) => ASK_AGAIN_AFTER.min(self.interval),
@@ -114,15 +115,35 @@ impl Watcher {
     }
 }
 
-/// Logs at DEBUG: the group's consumer says the same.
-struct Quiet;
+/// Logs at DEBUG: the group's consumer says the same. Remembers why no connection came about: a question that is not answered
+/// only says that it was not.
+#[derive(Default)]
+struct Quiet {
+    refusal: Mutex<Option<Failure>>,
+}
+
+impl Quiet {
+    /// The sight, with the reason where there is one. What was remembered counts once.
+    fn explain(&self, sight: Sight) -> Sight {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (sight, refusal) {
+            (Err(failure), Some(refusal)) if !failure.is_for_want_of_rights() => Err(refusal),
+            (sight, _) => sight,
+        }
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
         crate::context::log(RDKafkaLogLevel::Debug, facility, line);
     }
 
-    fn error(&self, _: KafkaError, _: &str) {}
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code().filter(|code| native::is_of_the_connection(*code)) {
+            let refusal = Failure::new(code, reason);
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        }
+    }
 }
 
 impl ConsumerContext for Quiet {

@@ -11,11 +11,15 @@ mod take_over;
 use sqlx::SqliteConnection;
 use taskbroker_domain::ports::store::StoreError;
 
-pub(crate) use self::take_over::take_over;
 pub use self::{
     downgrade::{Downgrade, Downgraded, downgrade},
     options::{TakeOver, TakeOverLog},
     take_over::{TakenOver, TakenOverPartition},
+};
+pub(crate) use self::{
+    row::{Fate, Reader, Theirs, nowhere},
+    swap::discard,
+    take_over::take_over,
 };
 use crate::connect::scalar;
 

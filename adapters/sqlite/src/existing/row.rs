@@ -17,7 +17,7 @@ use taskbroker_domain::{
     time::Timestamp,
 };
 
-use super::{CANARY, DEAD_LETTER, TakeOver, TakeOverLog, status};
+use super::{CANARY, DEAD_LETTER, TakeOverLog, status};
 
 /// The columns of a row, by the order of [`Theirs::read`], for a JSON list of row numbers.
 pub(super) const ROWS: &str = "
@@ -27,30 +27,30 @@ SELECT t.id, t.activation, t.partition, t.\"offset\", t.added_at, t.processing_a
 FROM json_each(?1) AS wanted CROSS JOIN inflight_taskactivations AS t ON t.rowid = wanted.value";
 
 /// A row as it stands in the file.
-pub(super) struct Theirs {
-    id: String,
-    activation: Vec<u8>,
-    partition: i64,
-    offset: i64,
-    added_at: i64,
-    processing_attempts: i64,
-    expires_at: Option<i64>,
-    run_limit: i64,
-    processing_deadline: Option<i64>,
-    status: String,
-    at_most_once: bool,
-    namespace: String,
-    delay_until: Option<i64>,
-    on_attempts_exceeded: i64,
-    received_at: i64,
-    task_name: String,
-    application: String,
-    claim_expires_at: Option<i64>,
+pub(crate) struct Theirs {
+    pub(crate) id: String,
+    pub(crate) activation: Vec<u8>,
+    pub(crate) partition: i64,
+    pub(crate) offset: i64,
+    pub(crate) added_at: i64,
+    pub(crate) processing_attempts: i64,
+    pub(crate) expires_at: Option<i64>,
+    pub(crate) run_limit: i64,
+    pub(crate) processing_deadline: Option<i64>,
+    pub(crate) status: String,
+    pub(crate) at_most_once: bool,
+    pub(crate) namespace: String,
+    pub(crate) delay_until: Option<i64>,
+    pub(crate) on_attempts_exceeded: i64,
+    pub(crate) received_at: i64,
+    pub(crate) task_name: String,
+    pub(crate) application: String,
+    pub(crate) claim_expires_at: Option<i64>,
 }
 
 /// What becomes of it.
 #[derive(Debug)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It goes on here.
     Kept(NewRow),
     /// Its payload is no activation: on its way to the dead-letter topic.
@@ -62,11 +62,13 @@ pub(super) enum Fate {
 }
 
 /// How rows are read here.
-pub(super) struct Reader<'a> {
-    pub(super) with: &'a TakeOver,
-    pub(super) slots: &'a BTreeMap<i32, Slot>,
-    pub(super) routes: BTreeMap<Route, Arc<Route>>,
-    pub(super) now: Timestamp,
+pub(crate) struct Reader<'a> {
+    pub(crate) codec: &'a dyn ActivationCodec,
+    pub(crate) log: Option<&'a TakeOverLog>,
+    pub(crate) report_grace: Duration,
+    pub(crate) slots: &'a BTreeMap<i32, Slot>,
+    pub(crate) routes: BTreeMap<Route, Arc<Route>>,
+    pub(crate) now: Timestamp,
 }
 
 impl Theirs {
@@ -101,9 +103,7 @@ impl Theirs {
             payload: Bytes::copy_from_slice(&self.activation),
             headers: Vec::new(),
         };
-        // Its topic is not known here. What was stored is an activation, whatever it was read as.
-        let partition = PartitionId { topic: "".into(), topic_id: TopicId::default(), group: "".into(), partition: -1 };
-        codec.decode(&record, &partition, now)
+        codec.decode(&record, &nowhere(), now)
     }
 
     /// The column is 0 in rows from before it was there.
@@ -150,11 +150,11 @@ impl Theirs {
 }
 
 impl Reader<'_> {
-    pub(super) fn fate(&mut self, theirs: Theirs, key: Key) -> Fate {
-        let Some(state) = theirs.state(self.now, self.with.report_grace) else {
+    pub(crate) fn fate(&mut self, theirs: Theirs, key: Key) -> Fate {
+        let Some(state) = theirs.state(self.now, self.report_grace) else {
             return if theirs.status == status::COMPLETE { Fate::Done } else { Fate::Discarded };
         };
-        match theirs.decoded(self.with.codec.as_ref(), self.now) {
+        match theirs.decoded(self.codec, self.now) {
             Ok(activation) => Fate::Kept(self.row(theirs, key, state, activation.terms)),
             Err(undecodable) => {
                 let cause = FailureCause::Undecodable(undecodable.reason.into());
@@ -186,7 +186,7 @@ impl Reader<'_> {
     }
 
     fn origin(&self, theirs: &Theirs) -> Option<Origin> {
-        let log = self.with.log.as_ref()?;
+        let log = self.log?;
         let from_it = is_from(log, &theirs.application, &theirs.namespace, &theirs.task_name);
         let partition = i32::try_from(theirs.partition).ok().filter(|_| from_it)?;
         let slot = self.slots.get(&partition)?;
@@ -196,6 +196,11 @@ impl Reader<'_> {
     fn route(&mut self, route: Route) -> Arc<Route> {
         self.routes.entry(route).or_insert_with_key(|route| Arc::new(route.clone())).clone()
     }
+}
+
+/// What is read back comes from no log that the codec has to know.
+pub(crate) fn nowhere() -> PartitionId {
+    PartitionId { topic: "".into(), topic_id: TopicId::UNKNOWN, group: "".into(), partition: 0 }
 }
 
 /// Whether rows of this route are of the log: canaries are of none, and those of raw topics of another.

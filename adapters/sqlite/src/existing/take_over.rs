@@ -121,7 +121,14 @@ async fn copy(
     let slots: BTreeMap<i32, Slot> = next.keys().copied().zip((0..).map(Slot)).collect();
     let partitions = next.iter().map(|(partition, next)| TakenOverPartition { partition: *partition, next: *next });
     let mut taken = TakenOver { partitions: partitions.collect(), ..TakenOver::default() };
-    let mut reader = Reader { with, slots: &slots, routes: BTreeMap::new(), now: options.now };
+    let mut reader = Reader {
+        codec: with.codec.as_ref(),
+        log: with.log.as_ref(),
+        report_grace: with.report_grace,
+        slots: &slots,
+        routes: BTreeMap::new(),
+        now: options.now,
+    };
     let mut number = 0;
     for chunk in chunks(&row_numbers(theirs).await?) {
         number += 1;

@@ -50,6 +50,7 @@ impl Setup {
         };
         setup
             .with("kafka_auto_offset_reset", "earliest")
+            .with("upkeep_deadline_reset_skip_after_startup_sec", "0")
             .with("log_filter", "info,taskbroker=debug,librdkafka=warn,h2=off")
     }
 

@@ -88,6 +88,7 @@ pub(crate) async fn connect(path: &Path) -> SqliteConnection {
 }
 
 pub(crate) async fn insert(conn: &mut SqliteConnection, rows: &[Theirs]) {
+    raw_sql("BEGIN").execute(&mut *conn).await.unwrap();
     for row in rows {
         let sql = "INSERT INTO inflight_taskactivations VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,'sentry',0,?)";
         sqlx::query(sql)
@@ -112,6 +113,7 @@ pub(crate) async fn insert(conn: &mut SqliteConnection, rows: &[Theirs]) {
             .await
             .unwrap();
     }
+    raw_sql("COMMIT").execute(&mut *conn).await.unwrap();
 }
 
 /// A file with these rows, closed in order.
@@ -139,7 +141,7 @@ pub(crate) fn copy_live(path: &Path, to: &Path) {
     }
 }
 
-/// Activations are text: `attempt N of ID`.
+/// Activations are text: `attempt N of ID`, or `once of ID`.
 #[derive(Debug)]
 pub(crate) struct TextCodec;
 
@@ -147,8 +149,13 @@ impl ActivationCodec for TextCodec {
     fn decode(&self, record: &Record, _partition: &PartitionId, now: Timestamp) -> Result<Activation, Undecodable> {
         let text = std::str::from_utf8(&record.payload).map_err(|_| Undecodable::new("not text"))?;
         let words: Vec<&str> = text.splitn(4, ' ').collect();
-        let ["attempt", attempt, "of", id] = words[..] else { return Err(Undecodable::new("not an attempt")) };
-        let terms = Terms { attempt: attempt.parse().unwrap(), run_limit: Duration::from_secs(77), ..Terms::default() };
+        let (attempt, at_most_once, id) = match words[..] {
+            ["attempt", attempt, "of", id] => (attempt, false, id),
+            ["once", "of", id] => ("0", true, id),
+            _ => return Err(Undecodable::new("not an attempt")),
+        };
+        let run_limit = Duration::from_secs(77);
+        let terms = Terms { attempt: attempt.parse().unwrap(), run_limit, at_most_once, ..Terms::default() };
         Ok(Activation {
             id: ActivationId::new(id),
             route: Arc::new(Route::default()),
