@@ -21,6 +21,7 @@ use taskbroker_domain::{
     time::Now,
 };
 use tokio::sync::Notify;
+use tracing::{info, warn};
 
 use super::{
     Feed, Options, Ports,
@@ -252,7 +253,17 @@ impl Shared {
         let full = self.options.store_bytes_max.is_some_and(|max| usage.used_bytes >= max);
         let disk_full = usage.room_bytes.is_some_and(|room| room < self.options.disk_room_min);
         let store_changed = self.store_is_full.swap(full, Ordering::Relaxed) != full;
-        if self.disk_is_full.swap(disk_full, Ordering::Relaxed) != disk_full || store_changed {
+        let disk_changed = self.disk_is_full.swap(disk_full, Ordering::Relaxed) != disk_full;
+        match (disk_changed, disk_full) {
+            (true, true) => warn!(
+                room_bytes = usage.room_bytes,
+                wanted_bytes = self.options.disk_room_min,
+                "hardly any room is left on the store's disk; nothing more is taken in until there is"
+            ),
+            (true, false) => info!("the store's disk has room again"),
+            (false, _) => {}
+        }
+        if disk_changed || store_changed {
             self.feeds.iter().for_each(|feed| feed.room_changed.notify_one());
         }
     }

@@ -30,13 +30,13 @@ async fn await_said(broker: &BrokerContainer, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// A volume of 16 MiB that containers share. Gone when dropped.
+/// A volume of 128 MiB that containers share: twice what the broker wants to be left. Gone when dropped.
 struct SmallDisk(String);
 
 impl SmallDisk {
     fn new() -> Result<Self> {
         let name = Kafka::unique("taskbroker-test");
-        let tmpfs = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=16m,mode=1777"];
+        let tmpfs = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=128m,mode=1777"];
         docker(&[&["volume", "create"], &tmpfs[..], &[&name]].concat())?;
         Ok(Self(name))
     }
@@ -85,10 +85,10 @@ async fn a_full_disk_is_waited_for_and_loses_nothing() -> Result<()> {
     disk.fill()?;
     let tasks: Vec<Task> = std::iter::repeat_with(|| Task::new().arguments(vec![7; 20_000])).take(TASKS).collect();
     kafka.produce(&names.topic, tasks.iter().map(|task| Message::new(task.encode()).partition(0))).await?;
-    await_said(&broker, "not committed yet; trying again").await?;
-    await_said(&broker, "full").await?;
+    await_said(&broker, "hardly any room is left on the store's disk").await?;
     assert_eq!(broker.inspect("{{.State.Running}}")?, "true", "it goes on");
     disk.make_room()?;
+    await_said(&broker, "the store's disk has room again").await?;
 
     let mut worker = broker.worker()?;
     let (mut completed, began) = (BTreeSet::new(), Instant::now());
