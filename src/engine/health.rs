@@ -14,7 +14,8 @@ use super::shared::Shared;
 pub struct Health {
     /// What stands still; empty: healthy.
     pub troubles: Vec<Trouble>,
-    /// What waits and nobody asks for. Nothing that the broker could mend: it is alive, but not ready.
+    /// What waits and nobody asks for. Nothing that the broker could mend: it is alive, but not ready. Where workers are
+    /// called, one that does not answer is told of otherwise, and the others still report here.
     pub unserved: Vec<Unserved>,
 }
 
@@ -95,6 +96,10 @@ impl Shared {
             over(&self.pulse.ticked).map(Trouble::TimersLate),
             over(&self.pulse.claim_waits).map(Trouble::NothingHandedOut),
         ];
-        Health { troubles: troubles.into_iter().flatten().collect(), unserved: self.lock().unserved() }
+        let mut unserved = self.lock().unserved();
+        if let Some(pushed) = self.pushed.get() {
+            unserved.retain(|unserved| !pushed.contains(&unserved.application));
+        }
+        Health { troubles: troubles.into_iter().flatten().collect(), unserved }
     }
 }

@@ -1,8 +1,9 @@
 //! What the loops share: the ledger behind one lock, and the bells by which they wake each other.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) pulse: Pulse,
     pub(super) meters: Meters,
     pub(super) rules: InForce,
+    /// The applications whose workers are called; nobody is, unless this was set.
+    pub(super) pushed: OnceLock<BTreeSet<Box<str>>>,
     store_is_full: AtomicBool,
     /// Its disk has less room than is kept for what is under way.
     disk_is_full: AtomicBool,
@@ -132,6 +135,7 @@ impl Shared {
             codec,
             clock,
             rules: InForce::new(options.rules.clone()),
+            pushed: OnceLock::new(),
             options,
             durable: Durable::default(),
             committer: Alarm::default(),

@@ -34,6 +34,8 @@ impl Broker {
     /// Offers tasks to workers from here on, until intake is stopped.
     pub fn dispatch(&self, gateway: Arc<dyn WorkerGateway>, options: DispatchOptions) {
         let options = Arc::new(options);
+        // Set once; a second call would only add lanes.
+        self.shared.pushed.set(options.workers.keys().map(|name| name.as_str().into()).collect()).ok();
         for (application, endpoint) in &options.workers {
             let lane =
                 Lane::new(self.shared.clone(), gateway.clone(), options.clone(), application.clone(), endpoint.clone());
