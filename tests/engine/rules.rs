@@ -42,7 +42,9 @@ async fn a_task_that_a_rule_drops_is_not_handed_out() {
 #[tokio::test(start_paused = true)]
 async fn a_rule_that_comes_later_drops_what_waits_runs_or_is_in_the_store() {
     let world = World::new(options()).await;
-    ["running", "waiting"].iter().for_each(|id| { world.produce(&task(id))); });
+    for id in ["running", "waiting"] {
+        world.produce(&task(id));
+    }
     world.next().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.rows().await.len(), 2);
@@ -56,7 +58,9 @@ async fn rules_on_arguments_look_into_what_comes_in_and_into_what_is_stored() {
     let mut options = options();
     options.policy.payload_memory_bytes = 0;
     let world = World::new(options).await;
-    ["1", "2"].iter().for_each(|id| { world.produce(&numbered(id, id.parse().unwrap()))); });
+    for id in ["1", "2"] {
+        world.produce(&numbered(id, id.parse().unwrap()));
+    }
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.broker.set_rules(drops("demo.task", Some(first_is(2))));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -121,7 +125,9 @@ async fn what_nobody_asks_for_is_told_and_takes_no_room_from_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_verdict_reported_after_a_crash_settles_its_task_when_that_is_read_again() {
     let world = World::new(options()).await;
-    ["fails", "again", "done"].iter().for_each(|id| { world.produce(&crate::world::dead_letter(task(id)))); });
+    for id in ["fails", "again", "done"] {
+        world.produce(&crate::world::dead_letter(task(id)));
+    }
     for _ in 0..3 {
         world.next().await;
     }
