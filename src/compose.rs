@@ -89,7 +89,7 @@ impl Daemon {
         if let Some(watch) = &mut watch
             && let Some(file) = watch.look().await
         {
-            options.rules = rules::in_force(settings, &outbox, file);
+            options.rules = rules::in_force(settings, &outbox, file).unwrap_or_default();
         }
         let broker = Broker::start(ports, options).await.context("the store cannot be loaded")?;
 

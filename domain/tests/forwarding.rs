@@ -11,7 +11,7 @@ use taskbroker_domain::{
         service::{Reported, Verdict},
         store::{FailureCause, RowState},
     },
-    rules::{DropRule, Rules, Selector},
+    rules::{DropRule, Fate, Rules, Selector},
 };
 use world::{A, B, FORWARDED, RETRIES, TASKS, World, broker::deliver, id, kafka::message};
 
@@ -159,7 +159,7 @@ fn tasks_whose_arguments_decide_are_named_to_be_looked_at() {
     let now = world.now;
     let swept = world.ledger(A).sweep(0, 100, &rules, now);
     assert_eq!((swept.dropped, swept.undecided.len(), swept.next), (0, 1, None));
-    assert!(world.ledger(A).drop_entry(swept.undecided[0], now));
+    assert!(world.ledger(A).obey(swept.undecided[0], Fate::Drop, now));
     assert_eq!(world.claim(A), None);
 }
 
@@ -284,6 +284,7 @@ fn c8_an_at_most_once_task_whose_forwarding_is_in_doubt_fails() {
     world.kafka.produce(TASKS, message("m").at_most_once());
     world.start(A, TASKS);
     world.read(A);
+    world.settle_down(A);
     let outgoing = world.begin_publication(A);
     deliver(&mut world, &outgoing);
     let now = world.now;
@@ -292,4 +293,51 @@ fn c8_an_at_most_once_task_whose_forwarding_is_in_doubt_fails() {
     let row = world.brokers[A].journal.rows.values().next().unwrap();
     assert!(matches!(row.row.state, RowState::Failed { cause: FailureCause::InDoubt, .. }));
     assert_eq!(forwarded(&world).len(), 1, "one copy");
+}
+
+#[test]
+fn c5_an_at_most_once_task_is_not_forwarded_before_no_other_broker_can_read_it() {
+    for by_sweep in [false, true] {
+        let mut world = World::new();
+        if !by_sweep {
+            world.brokers[A].rules = demoted();
+        }
+        world.kafka.produce(TASKS, message("m").at_most_once());
+        world.start(A, TASKS);
+        world.read(A);
+        world.commit(A);
+        sweep(&mut world, &demoted());
+        world.commit(A);
+        let now = world.now;
+        assert_eq!(world.brokers[A].take_outgoing(now), [], "its Kafka commit is not acknowledged");
+        world.lose(A, TASKS);
+        world.start(B, TASKS);
+        world.read(B);
+        world.settle_down(B);
+        assert_eq!(world.claim(B), Some(id("m")));
+        world.commit(A);
+        assert_eq!((world.brokers[A].take_outgoing(now), forwarded(&world)), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_task_that_a_worker_had_when_its_namespace_was_demoted_is_forwarded_when_it_waits_again() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    assert_eq!(sweep(&mut world, &demoted()), (0, 0));
+    world.advance(std::time::Duration::from_secs(60));
+    assert_eq!(world.claim(A), None);
+    world.commit(A);
+    world.publish(A);
+    assert_eq!(forwarded(&world), [id("m")]);
+}
+
+#[test]
+fn a_rule_that_is_taken_back_is_forgotten_by_what_a_worker_has() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    sweep(&mut world, &demoted());
+    sweep(&mut world, &Rules::default());
+    world.advance(std::time::Duration::from_secs(60));
+    assert_eq!(world.claim(A), Some(id("m")));
 }

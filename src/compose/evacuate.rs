@@ -41,7 +41,7 @@ pub async fn evacuate(settings: &Settings, progress: &dyn Fn(&Stats)) -> Result<
     let back = &settings.kafka.outbox.retry;
     outbox.set_forward(&back.topic, &kafka::cluster(&back.cluster)).context("the retry topic cannot be produced to")?;
     let ports = Ports {
-        store: store::open(settings, clock().as_ref()).await?,
+        store: store::open_whole(settings, clock().as_ref()).await?,
         feeds: Vec::new(),
         outbox: Arc::clone(&outbox) as Arc<dyn Outbox>,
         codec: Arc::new(Codec::new(settings.max_delay)),

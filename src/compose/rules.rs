@@ -22,13 +22,13 @@ pub(super) fn hangup() -> Result<Signal> {
 }
 
 /// Has the outbox forward to where the file says, and returns the rules that are to be in force. Tasks are not forwarded to
-/// a topic that this broker reads itself: they would come back.
-pub(super) fn in_force(settings: &Settings, outbox: &KafkaOutbox, file: RulesFile) -> Rules {
+/// a topic that this broker reads itself: they would come back. None: the topic cannot be produced to; what is in force stays.
+pub(super) fn in_force(settings: &Settings, outbox: &KafkaOutbox, file: RulesFile) -> Option<Rules> {
     let RulesFile { mut rules, topic, cluster_address, unknown: _ } = file;
     let usual = &settings.kafka.outbox.forward;
     let topic = topic.unwrap_or_else(|| usual.topic.clone());
     let target = target_cluster(settings, cluster_address);
-    let own = |(name, address): (&str, &str)| name == topic && address == target.address;
+    let own = |(name, address): (&str, &str)| name == topic && have_one_in_common(address, &target.address);
     let mut sources =
         settings.kafka.sources.iter().map(|source| (source.topic.as_str(), source.cluster.address.as_str()));
     if !rules.demoted.is_empty() && sources.any(own) {
@@ -36,10 +36,15 @@ pub(super) fn in_force(settings: &Settings, outbox: &KafkaOutbox, file: RulesFil
         rules.demoted.clear();
     }
     if let Err(error) = outbox.set_forward(&topic, &cluster(&target)) {
-        error!(%error, topic, "demoted_topic cannot be produced to: no namespace is demoted");
-        rules.demoted.clear();
+        error!(%error, topic, "demoted_topic cannot be produced to: the rules in force stay");
+        return None;
     }
-    rules
+    Some(rules)
+}
+
+/// Whether two lists of addresses name one cluster.
+fn have_one_in_common(addresses: &str, others: &str) -> bool {
+    addresses.split(',').any(|address| others.split(',').any(|other| other.trim() == address.trim()))
 }
 
 /// The cluster of these addresses: one of the settings where they name it, else the dead letters' with other addresses.
@@ -66,7 +71,11 @@ pub(super) fn keep_in_force(
     let (settings, set_rules) = (settings.clone(), broker.rules_setter());
     tokio::spawn(async move {
         match watch {
-            Some(watch) => watch.run(hangup, move |file| set_rules(in_force(&settings, &outbox, file)), stop).await,
+            Some(watch) => {
+                watch
+                    .run(hangup, move |file| in_force(&settings, &outbox, file).into_iter().for_each(&set_rules), stop)
+                    .await
+            }
             None => {
                 while let Some(Some(())) = stop.run_until_cancelled(hangup.recv()).await {
                     info!("SIGHUP: there is nothing to read again (runtime_config_path is not set)");

@@ -5,7 +5,10 @@ use std::{num::NonZeroU64, path::Path, sync::Arc};
 use anyhow::{Context, Result, ensure};
 use taskbroker_domain::{
     activation::Route,
-    ports::{clock::Clock, store::ActivationStore},
+    ports::{
+        clock::Clock,
+        store::{ActivationStore, StoreError},
+    },
 };
 use taskbroker_memory::MemoryStore;
 use taskbroker_proto::codec::Codec;
@@ -27,13 +30,25 @@ pub(super) async fn open(settings: &Settings, clock: &dyn Clock) -> Result<Arc<d
             warn!("store.adapter is memory: what is in flight is lost when the broker stops");
             Ok(Arc::new(MemoryStore::new(Uuid::new_v4())))
         }
-        StoreAdapter::Sqlite => open_sqlite(settings, clock).await,
+        StoreAdapter::Sqlite => open_sqlite(settings, clock, false).await,
     }
 }
 
-async fn open_sqlite(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn ActivationStore>> {
+/// Opens the configured SQLite file. A damaged one stays where it is, and is an error.
+pub(super) async fn open_whole(settings: &Settings, clock: &dyn Clock) -> Result<Arc<dyn ActivationStore>> {
+    let path = settings.store.sqlite_path.display();
+    open_sqlite(settings, clock, true).await.map_err(|error| match error.downcast_ref() {
+        Some(StoreError::Corrupt(_)) => {
+            error.context(format!("`taskbroker recover {path} --to NEW` gets out of it what can be read"))
+        }
+        _ => error,
+    })
+}
+
+async fn open_sqlite(settings: &Settings, clock: &dyn Clock, keep_damaged: bool) -> Result<Arc<dyn ActivationStore>> {
     let path = &settings.store.sqlite_path;
-    let options = SqliteOptions { take_over: Some(take_over(settings)), ..SqliteOptions::new(path, clock.now().wall) };
+    let take_over = Some(take_over(settings));
+    let options = SqliteOptions { take_over, keep_damaged, ..SqliteOptions::new(path, clock.now().wall) };
     let opened = SqliteStore::open(options).await.with_context(|| format!("store.sqlite.path {}", path.display()))?;
     tell(&opened, path);
     let (volume, max) = (volume_bytes(path), settings.store.max_bytes.map(NonZeroU64::get));

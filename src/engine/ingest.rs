@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
+    publisher::FORWARDED,
     rules::InForce,
     shared::{FeedState, Shared},
 };
@@ -96,14 +97,20 @@ async fn handle(shared: &Shared, feed: &FeedState, event: SourceEvent) {
 fn take_in(shared: &Shared, feed: &FeedState, partition: &PartitionId, assignment: AssignmentId, records: Vec<Record>) {
     let now = shared.clock.now().wall;
     let rules = shared.rules.get();
-    let decoded = records.into_iter().map(|record| (decode(feed, partition, &rules, &record, now), record));
+    let decoded = records.into_iter().map(|record| (decode(shared, feed, partition, &rules, &record, now), record));
     let decoded: Vec<(Decoded, Record)> = decoded.collect();
     let mut decoded = decoded.into_iter().peekable();
     while decoded.peek().is_some() {
         let step = decoded.by_ref().take(STEP_MAX);
         let stale = shared.step(|ledger, now| {
             let Some(slot) = ledger.reading(partition, assignment) else { return true };
+            // Other rules may be in force by now, and their sweep over: from here on nothing of the old ones comes in.
+            let newer = Some(shared.rules.get()).filter(|newer| !Arc::ptr_eq(newer, &rules));
             for (activation, record) in step {
+                let activation = match (activation, &newer) {
+                    (Ok((activation, _)), Some(rules)) => Ok(judged(shared, feed, rules, activation, &record)),
+                    (activation, _) => activation,
+                };
                 let origin = Origin { slot, offset: record.offset };
                 admit(feed, ledger, origin, activation, record, now);
             }
@@ -118,10 +125,33 @@ fn take_in(shared: &Shared, feed: &FeedState, partition: &PartitionId, assignmen
 /// An activation and what the rules say of it; or why it is none.
 type Decoded = Result<(Activation, Fate), Undecodable>;
 
-fn decode(feed: &FeedState, partition: &PartitionId, rules: &Rules, record: &Record, now: Timestamp) -> Decoded {
+fn decode(
+    shared: &Shared,
+    feed: &FeedState,
+    partition: &PartitionId,
+    rules: &Rules,
+    record: &Record,
+    now: Timestamp,
+) -> Decoded {
     let activation = feed.codec.decode(record, partition, now)?;
-    let fate = InForce::fate(rules, feed.codec.as_ref(), &activation);
-    Ok((activation, fate))
+    Ok(judged(shared, feed, rules, activation, record))
+}
+
+/// What the rules say of an activation. One that was forwarded already is not forwarded again: two brokers that demote into
+/// each other's topics would never run it.
+fn judged(
+    shared: &Shared,
+    feed: &FeedState,
+    rules: &Rules,
+    activation: Activation,
+    record: &Record,
+) -> (Activation, Fate) {
+    let mark = shared.options.mark_header;
+    let was_forwarded = || record.headers.iter().any(|(name, value)| name == mark && value == FORWARDED);
+    match InForce::fate(rules, feed.codec.as_ref(), &activation) {
+        Fate::Forward if was_forwarded() => (activation, Fate::Keep),
+        fate => (activation, fate),
+    }
 }
 
 fn admit(feed: &FeedState, ledger: &mut Ledger, origin: Origin, activation: Decoded, record: Record, now: Now) {

@@ -28,6 +28,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long an orderly stop waits for what is on its way.
 const FINISH_WITHIN: Duration = Duration::from_millis(1500);
+/// The value of the mark on what is forwarded.
+pub(super) const FORWARDED: &[u8] = b"forward";
 /// How many entries are taken from the ledger at once.
 const TAKE_MAX: usize = 256;
 
@@ -181,7 +183,7 @@ async fn payload(shared: &Shared, outgoing: &Outgoing) -> Option<Bytes> {
 /// The activation as it is, marked as a copy of ours; copies of it meet in one partition.
 fn forwarded(shared: &Shared, outgoing: &Outgoing, payload: Bytes) -> Message {
     let key = Some(Bytes::copy_from_slice(outgoing.id.as_str().as_bytes()));
-    let headers = vec![(shared.options.mark_header.to_owned(), Bytes::from_static(b"forward"))];
+    let headers = vec![(shared.options.mark_header.to_owned(), Bytes::from_static(FORWARDED))];
     Message { destination: Destination::Forward, key, payload, headers }
 }
 

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use taskbroker_domain::{
-    activation::{Activation, Key, Route},
-    ledger::{Handle, Swept},
+    activation::{Activation, Key},
+    ledger::{Handle, Look, Swept},
     ports::codec::ActivationCodec,
     rules::{Fate, Rules},
 };
@@ -22,6 +22,8 @@ use super::shared::Shared;
 const STEP: usize = 1024;
 /// How many payloads are read back at once, for the rules that depend on arguments.
 const PAYLOADS_MAX: usize = 64;
+/// How many bytes they may have together; a larger one is read by itself. 8 MiB, as for claims.
+const PAYLOAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The rules in force.
 #[derive(Default)]
@@ -76,8 +78,14 @@ async fn sweep(shared: &Shared, rules: &Rules) {
             shared.step(|ledger, now| ledger.sweep(begin, STEP, rules, now));
         dropped += named;
         forwarded += demoted;
-        for some in undecided.chunks(PAYLOADS_MAX) {
-            dropped += drop_selected(shared, rules, some).await;
+        let looks = {
+            let ledger = shared.lock();
+            undecided.iter().filter_map(|handle| ledger.look(*handle)).collect()
+        };
+        for some in in_parts(looks) {
+            let (named, demoted) = judge(shared, rules, &some).await;
+            dropped += named;
+            forwarded += demoted;
         }
         from = next;
         tokio::task::yield_now().await;
@@ -87,14 +95,10 @@ async fn sweep(shared: &Shared, rules: &Rules) {
     }
 }
 
-/// Drops those whose arguments a rule names. Returns how many. What cannot be read is kept.
-async fn drop_selected(shared: &Shared, rules: &Rules, undecided: &[Handle]) -> usize {
-    let seen: Vec<(Handle, Arc<Route>, Option<Bytes>)> = {
-        let ledger = shared.lock();
-        let look = |handle: &Handle| ledger.look(*handle).map(|(route, payload)| (*handle, route, payload));
-        undecided.iter().filter_map(look).collect()
-    };
-    let missing: Vec<Key> = seen.iter().filter(|(_, _, payload)| payload.is_none()).map(|(h, _, _)| h.key).collect();
+/// Looks into the arguments of these tasks and does what the rules say. Returns how many were dropped, and how many are
+/// forwarded. What cannot be read is kept.
+async fn judge(shared: &Shared, rules: &Rules, some: &[Look]) -> (usize, usize) {
+    let missing: Vec<Key> = some.iter().filter(|look| look.payload.is_none()).map(|look| look.handle.key).collect();
     let read: HashMap<Key, Bytes> = match missing.is_empty() {
         true => HashMap::new(),
         false => shared.store.payloads(&missing).await.map(|read| read.into_iter().collect()).unwrap_or_else(|error| {
@@ -102,11 +106,36 @@ async fn drop_selected(shared: &Shared, rules: &Rules, undecided: &[Handle]) -> 
             HashMap::new()
         }),
     };
-    let selected = seen.into_iter().filter(|(handle, route, payload)| {
-        let payload = payload.as_ref().or_else(|| read.get(&handle.key));
-        payload
-            .is_some_and(|payload| rules.fate(route, |selector| shared.codec.selects(payload, selector)) == Fate::Drop)
-    });
-    let selected: Vec<Handle> = selected.map(|(handle, _, _)| handle).collect();
-    shared.step(|ledger, now| selected.iter().filter(|handle| ledger.drop_entry(**handle, now)).count())
+    let fates: Vec<(Handle, Fate)> = some
+        .iter()
+        .filter_map(|look| {
+            let payload = look.payload.as_ref().or_else(|| read.get(&look.handle.key))?;
+            Some((look.handle, rules.fate(&look.route, |selector| shared.codec.selects(payload, selector))))
+        })
+        .collect();
+    shared.step(|ledger, now| {
+        let mut count = |wanted: Fate| {
+            let fitting = fates.iter().filter(|(_, fate)| *fate == wanted);
+            fitting.filter(|(handle, fate)| ledger.obey(*handle, *fate, now)).count()
+        };
+        count(Fate::Keep);
+        (count(Fate::Drop), count(Fate::Forward))
+    })
+}
+
+/// In parts that are small enough to be read back at once.
+fn in_parts(looks: Vec<Look>) -> Vec<Vec<Look>> {
+    let mut parts: Vec<Vec<Look>> = Vec::new();
+    let mut bytes = u64::MAX;
+    for look in looks {
+        bytes = bytes.saturating_add(u64::from(look.payload_bytes));
+        match parts.last_mut().filter(|part| bytes <= PAYLOAD_BYTES_MAX && part.len() < PAYLOADS_MAX) {
+            Some(part) => part.push(look),
+            None => {
+                bytes = u64::from(look.payload_bytes);
+                parts.push(vec![look]);
+            }
+        }
+    }
+    parts
 }

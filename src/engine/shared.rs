@@ -12,6 +12,7 @@ use std::{
 use taskbroker_domain::{
     admission::Full,
     ledger::{CommitWanted, Ledger, SourceAction, Stats},
+    policy::Policy,
     ports::{
         clock::Clock,
         codec::ActivationCodec,
@@ -87,7 +88,7 @@ impl FeedState {
             (Ok(room), Some(full)) if room < least => Err(full),
             (room, _) => room,
         };
-        *paused = room.err();
+        *paused = room.err().filter(|full| !matches!(full, Full::Memory | Full::Journal | Full::Store | Full::Disk));
         room
     }
 }
@@ -211,21 +212,36 @@ impl Shared {
 
     /// How many records this feed may read now, or which limit is reached.
     pub(super) fn room(&self, feed: &FeedState) -> Result<usize, Full> {
-        let room = self.room_of_all();
-        let Share { records, next } = self.shares.ask(feed.index, *room.as_ref().unwrap_or(&0));
-        next.into_iter().for_each(|next| self.look_again(next));
-        let room = match room {
-            Ok(_) => Ok(records),
+        let room = match feed.resume(self.room_of_all(), self.least_room()) {
+            Ok(room) => Ok(self.share(feed, room)),
             Err(full @ (Full::Store | Full::Disk)) => Err(full),
-            Err(_) => self.lock().room_for(&feed.topic),
+            Err(_) => self.part(feed),
         };
-        feed.resume(room, self.least_room()).map(|room| room.min(self.options.batch_max))
+        room.map(|room| room.min(self.options.batch_max))
+    }
+
+    /// What this feed may take of the room of all.
+    fn share(&self, feed: &FeedState, room: usize) -> usize {
+        let Share { records, next } = self.shares.ask(feed.index, room);
+        next.into_iter().for_each(|next| self.look_again(next));
+        records
+    }
+
+    /// What this feed may take although there is no room for all; without any it waits for its turn.
+    fn part(&self, feed: &FeedState) -> Result<usize, Full> {
+        let part = self.lock().room_for(&feed.topic);
+        match part {
+            Ok(part) => self.shares.apart(feed.index, part),
+            Err(_) => drop(self.share(feed, 0)),
+        }
+        part
     }
 
     /// Reading that paused goes on only when there is room for so many: pausing and resuming cost a fetch each.
     fn least_room(&self) -> usize {
         const LEAST: usize = 256;
-        (self.options.policy.limits.pending / 16).min(LEAST) / self.feeds.len().max(1)
+        let Policy { limits, unwritten_max, .. } = &self.options.policy;
+        (limits.pending / 16).min(unwritten_max / 16).min(LEAST)
     }
 
     /// Feeds that may read more than there is room left for look again.

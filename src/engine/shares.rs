@@ -35,9 +35,18 @@ impl Shares {
         if let Some(granted) = state.granted.get_mut(feed) {
             *granted = records;
         }
-        // One that was refused rings nobody: the first in the queue was rung, or looks by itself.
+        // One that was refused rings nobody: whoever waits looks by itself. (Otherwise two could ring each other for ever.)
         let next = state.waiting.front().copied().filter(|_| records > 0 && room > records);
         Share { records, next }
+    }
+
+    /// This feed takes a part of its own, which no other can take: it does not wait for a turn.
+    pub(super) fn apart(&self, feed: usize, records: usize) {
+        let mut state = self.lock();
+        state.waiting.retain(|waiting| *waiting != feed);
+        if let Some(granted) = state.granted.get_mut(feed) {
+            *granted = records;
+        }
     }
 
     /// The feeds that may take more than their part of what is left: they are to ask anew.
@@ -119,5 +128,13 @@ mod tests {
         assert_eq!(shares.overdrawn(100), [0, 1]);
         asked(&shares, 0, 0);
         assert_eq!(shares.overdrawn(0), [1]);
+    }
+
+    #[test]
+    fn a_feed_with_a_part_of_its_own_holds_up_nobody() {
+        let shares = Shares::new(2);
+        assert_eq!(asked(&shares, 1, 0), 0);
+        shares.apart(1, 100);
+        assert_eq!([1, 2, 2048].map(|room| asked(&shares, 0, room)), [1, 1, 1024]);
     }
 }

@@ -43,6 +43,7 @@ async fn rules_are_obeyed_when_their_file_changes_and_a_bad_file_changes_nothing
     let Some(kafka) = Kafka::shared() else { return Ok(()) };
     let directory = tempfile::tempdir()?;
     let (rules, long) = (directory.path().join("rules.yaml"), Kafka::unique("long"));
+    kafka.create_topic(&long, 1, &[]).await?;
     write(&rules, NONE)?;
     let setup =
         setup(&kafka, 1).await?.with("runtime_config_path", rules.to_str()).with("kafka_long_topic", long.as_str());

@@ -78,6 +78,7 @@ async fn a_demoted_namespace_is_forwarded_as_it_is_and_marked_and_removed_once_i
     world.produce(&task("stored"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.broker.set_rules(demoted());
+    tokio::time::sleep(Duration::from_millis(1)).await;
     world.produce(&task("new"));
     world.nothing_for(Duration::from_secs(5)).await;
     assert_eq!(world.rows().await.len(), 2, "they stay until Kafka has them");

@@ -144,7 +144,8 @@ impl Ledger {
             }
             Fate::Forward => {
                 let handle = self.enter(Some(origin), activation, group, now);
-                self.end_as(handle, Event::Forward, now);
+                self.demote(handle, true);
+                self.place(handle, now);
                 Admitted::Forwarding
             }
             Fate::Drop => {
@@ -254,7 +255,11 @@ impl Ledger {
         };
         let State::Pending { ready_at } = entry.state else { return };
         let (group, origin) = (entry.group, entry.origin);
-        let (at_most_once, written) = (entry.terms.at_most_once, entry.flags.row);
+        let (at_most_once, written, demoted) = (entry.terms.at_most_once, entry.flags.row, entry.flags.demoted);
+        if demoted && !at_most_once {
+            self.end_as(handle, Event::Forward, now);
+            return;
+        }
         if ready_at > now.wall {
             self.depths.leave(entry);
             entry.flags.delayed = true;
@@ -264,6 +269,10 @@ impl Ledger {
         match origin {
             Some(origin) if at_most_once && !(written && self.partitions.is_acknowledged(origin)) => {
                 self.partitions.block(origin, handle);
+            }
+            // What is never handed out twice is forwarded only when no other broker can read it any more.
+            Some(_) | None if demoted => {
+                self.end_as(handle, Event::Forward, now);
             }
             Some(origin) if !written && self.partitions.may_have_been_handed_out(origin) && now.steady < hold_until => {
                 entry.flags.held = true;

@@ -63,7 +63,7 @@ pub use self::{
     outgoing::{Outgoing, OutgoingKind},
     settle::Settling,
     stats::{NamespaceStats, PartitionStats, Stats},
-    sweep::Swept,
+    sweep::{Look, Swept},
 };
 use self::{
     depths::Standings, entry::Entry, journal::Journal, partitions::Partitions, ready::Groups, remember::Memory,
@@ -138,19 +138,18 @@ impl Ledger {
 
     /// How many records may be read now, or which limit is reached.
     pub fn room(&self) -> Result<usize, Full> {
-        self.room_within(admission::room(self.counted(), self.policy.limits))
+        self.room_within(admission::room(self.apart(self.depths.all()), self.policy.limits))
     }
 
     /// How many records of this topic may be read now. Where a limit is reached by others, it still has its own part.
     pub fn room_for(&self, topic: &str) -> Result<usize, Full> {
-        let all = admission::room(self.counted(), self.policy.limits);
-        let own = || admission::room(self.depths.of(topic), self.policy.limits.part(self.policy.topics));
+        let all = admission::room(self.apart(self.depths.all()), self.policy.limits);
+        let own = || admission::room(self.apart(self.depths.of(topic)), self.policy.limits.part(self.policy.topics));
         self.room_within(all.or_else(|full| if self.policy.topics > 1 { own() } else { Err(full) }))
     }
 
     /// What counts against the limits: what nobody asks for has one of its own.
-    fn counted(&self) -> Depths {
-        let depths = self.depths.all();
+    fn apart(&self, depths: Depths) -> Depths {
         let apart = self.unserved_waiting().min(self.policy.limits.unserved);
         Depths { pending: depths.pending.saturating_sub(apart), ..depths }
     }
@@ -233,6 +232,8 @@ impl Ledger {
         let group = entry.group;
         if entry.is_expired(now.wall) {
             self.expire(handle, now);
+        } else if entry.flags.demoted {
+            self.end_as(handle, Event::Forward, now);
         } else {
             self.groups.push_back(group, handle);
         }

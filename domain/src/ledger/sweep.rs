@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Ledger, entry::Handle};
+use super::{
+    Ledger,
+    entry::{Entry, Handle},
+};
 use crate::{
     activation::Route,
     lifecycle::{Event, State},
@@ -21,13 +24,26 @@ pub struct Swept {
     pub dropped: usize,
     /// How many are on their way to another topic.
     pub forwarded: usize,
-    /// Entries whose arguments decide: to be looked at, and dropped by [`Ledger::drop_entry`] where a rule holds.
+    /// Entries whose arguments decide: to be looked at, and treated by [`Ledger::obey`].
     pub undecided: Vec<Handle>,
+}
+
+/// What rules look at in an entry.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Which.
+    pub handle: Handle,
+    /// Who runs it, and its name.
+    pub route: Arc<Route>,
+    /// The length of its payload, in bytes.
+    pub payload_bytes: u32,
+    /// Its payload, if that is in memory; else it is to be read back.
+    pub payload: Option<Bytes>,
 }
 
 impl Ledger {
     /// Applies the rules to up to `count` places from `from` on; 0 begins. Dropped is whatever is not on its way out
-    /// already; forwarded only what waits for a worker.
+    /// already; forwarded is what waits for a worker, and what a worker has as soon as it waits again.
     pub fn sweep(&mut self, from: usize, count: usize, rules: &Rules, now: Now) -> Swept {
         let to = from.saturating_add(count);
         let mut swept = Swept { next: (to < self.entries.capacity()).then_some(to), ..Swept::default() };
@@ -37,33 +53,53 @@ impl Ledger {
                 let handle = Handle { key: entry.key, index: u32::try_from(index).ok()? };
                 if rules.depends_on_arguments(&entry.route) {
                     swept.undecided.push(handle);
+                    return None;
                 }
-                let fate = rules.fate(&entry.route, |_| false);
-                (fate != Fate::Keep).then_some((handle, fate))
+                Some((handle, rules.fate(&entry.route, |_| false)))
             })
             .collect();
         for (handle, fate) in found {
+            let obeyed = usize::from(self.obey(handle, fate, now));
             match fate {
-                Fate::Drop => swept.dropped += usize::from(self.drop_entry(handle, now)),
-                Fate::Forward => swept.forwarded += usize::from(self.forward(handle, now)),
+                Fate::Drop => swept.dropped += obeyed,
+                Fate::Forward => swept.forwarded += obeyed,
                 Fate::Keep => {}
             }
         }
         swept
     }
 
-    /// What rules look at: the route, and the payload if it is in memory. None: the entry is gone.
-    pub fn look(&self, handle: Handle) -> Option<(Arc<Route>, Option<Bytes>)> {
-        self.entry(handle).map(|entry| (entry.route.clone(), entry.payload.clone()))
+    /// Does with an entry what the rules say of it. Returns whether it leaves for that.
+    pub fn obey(&mut self, handle: Handle, fate: Fate, now: Now) -> bool {
+        self.demote(handle, fate == Fate::Forward);
+        match fate {
+            Fate::Keep => false,
+            Fate::Drop => self.end_as(handle, Event::Drop, now),
+            Fate::Forward => self.may_be_forwarded(handle) && self.end_as(handle, Event::Forward, now),
+        }
     }
 
-    /// A rule drops the entry, unless it is on its way out. Returns whether it did.
-    pub fn drop_entry(&mut self, handle: Handle, now: Now) -> bool {
-        self.end_as(handle, Event::Drop, now)
+    pub(super) fn demote(&mut self, handle: Handle, demoted: bool) {
+        if let Some(entry) = self.entry_mut(handle) {
+            entry.flags.demoted = demoted;
+        }
     }
 
-    fn forward(&mut self, handle: Handle, now: Now) -> bool {
-        let waits = self.entry(handle).is_some_and(|entry| matches!(entry.state, State::Pending { .. }));
-        waits && self.end_as(handle, Event::Forward, now)
+    /// It waits, and if it is never to be handed out twice, no other broker can read it any more.
+    fn may_be_forwarded(&self, handle: Handle) -> bool {
+        let Some(entry) = self.entry(handle) else { return false };
+        let is_ours = |origin| entry.flags.row && self.partitions.is_acknowledged(origin);
+        matches!(entry.state, State::Pending { .. }) && (!entry.terms.at_most_once || entry.origin.is_none_or(is_ours))
+    }
+
+    /// What rules look at. None: the entry is gone.
+    pub fn look(&self, handle: Handle) -> Option<Look> {
+        let look = |entry: &Entry| Look {
+            handle,
+            route: entry.route.clone(),
+            payload_bytes: entry.payload_bytes,
+            payload: entry.payload.clone(),
+        };
+        self.entry(handle).map(look)
     }
 }

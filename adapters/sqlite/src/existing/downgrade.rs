@@ -217,9 +217,13 @@ impl Copy<'_> {
     }
 }
 
-/// The retry of an at-most-once task that may have been sent is not sent again: it fails.
+/// An at-most-once task that may have been sent, as a retry or to another topic, is not sent again: it fails.
 fn sent_once(row: &Row) -> bool {
-    row.terms.at_most_once && matches!(row.state, RowState::Retry { publication: Publication::Begun, .. })
+    let begun = match &row.state {
+        RowState::Retry { publication, .. } | RowState::Forward { publication } => *publication == Publication::Begun,
+        RowState::Pending { .. } | RowState::Processing { .. } | RowState::Failed { .. } => false,
+    };
+    row.terms.at_most_once && begun
 }
 
 fn on_attempts_exceeded(row: &Row) -> i64 {

@@ -152,7 +152,8 @@ async fn fill(
             Rebuilt::Done => {}
         }
     }
-    batch.commit(recovered.positions.clone(), true).await?;
+    // Not closed in order: reports on what is read again may come before it.
+    batch.commit(recovered.positions.clone(), false).await?;
     Ok(recovered)
 }
 
