@@ -72,9 +72,8 @@ pub(super) fn keep_in_force(
     tokio::spawn(async move {
         match watch {
             Some(watch) => {
-                watch
-                    .run(hangup, move |file| in_force(&settings, &outbox, file).into_iter().for_each(&set_rules), stop)
-                    .await
+                let apply = move |file| in_force(&settings, &outbox, file).into_iter().for_each(&set_rules);
+                watch.run(hangup, apply, stop).await;
             }
             None => {
                 while let Some(Some(())) = stop.run_until_cancelled(hangup.recv()).await {

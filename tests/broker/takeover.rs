@@ -158,7 +158,7 @@ async fn what_a_broker_that_will_not_come_back_holds_is_run_by_another() -> Resu
     let (once, taken) = (Task::new().at_most_once().deadline(2).dead_letter(), Task::new().deadline(2));
     let first = produce(&kafka, &setup.topic, [once.clone(), taken.clone()]).await?;
     let mut worker = leaving.worker()?;
-    let mut had = vec![worker.fetch_within(WITHIN).await?, worker.fetch_within(WITHIN).await?];
+    let mut had = [worker.fetch_within(WITHIN).await?, worker.fetch_within(WITHIN).await?];
     had.sort_by_key(|task| task.as_ref().map(|task| task.id != first[0]));
     assert!(had.iter().all(Option::is_some), "workers have both");
     let waiting = tasks(100).chain(std::iter::repeat_with(|| Task::new().at_most_once()).take(10));
