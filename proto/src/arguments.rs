@@ -6,10 +6,16 @@ use std::io::Read;
 use rmpv::{Utf8String, Value};
 use taskbroker_domain::rules::{Argument, Selector};
 
-use crate::scan::{self, fields};
+use crate::{
+    msgpack,
+    scan::{self, fields},
+};
 
 /// Arguments that are larger once decompressed match nothing; as in the existing system.
 const DECOMPRESSED_MAX: u64 = 64 << 20;
+
+/// As do arguments of more values than this: each takes some 40 bytes once they are read.
+const VALUES_MAX: usize = 200_000;
 
 /// How deeply arguments may nest.
 const DEPTH_MAX: usize = 64;
@@ -61,6 +67,7 @@ fn header(entry: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn unpack(mut packed: &[u8]) -> Option<Value> {
+    msgpack::count(packed, VALUES_MAX)?;
     rmpv::decode::read_value_with_max_depth(&mut packed, DEPTH_MAX).ok()
 }
 
@@ -174,6 +181,14 @@ mod tests {
         let compressed = zstd::encode_all(packed(vec![Value::from(1), huge], vec![]).as_slice(), 1).unwrap();
         let activation = activation(compressed, &[("compression-type", "zstd")]);
         assert!(!match_any(&activation, &at(0, Argument::Integer(1))));
+    }
+
+    #[test]
+    fn what_has_too_many_values_matches_nothing() {
+        let many = Value::Array(vec![Value::from(0); VALUES_MAX]);
+        let compressed = zstd::encode_all(packed(vec![Value::from(1), many], vec![]).as_slice(), 1).unwrap();
+        assert!(compressed.len() < 1_000);
+        assert!(!match_any(&activation(compressed, &[("compression-type", "zstd")]), &at(0, Argument::Integer(1))));
     }
 
     #[test]

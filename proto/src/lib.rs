@@ -7,6 +7,7 @@
 mod arguments;
 mod canary;
 pub mod codec;
+mod msgpack;
 pub mod raw;
 mod routes;
 mod scan;

@@ -126,6 +126,25 @@ async fn a_load_is_served_behind_thousands_of_tasks_that_no_worker_asks_for_and_
 }
 
 #[tokio::test]
+async fn each_application_gets_its_canary_tasks_at_the_start() -> Result<()> {
+    let Some(kafka) = Kafka::shared() else { return Ok(()) };
+    let application = Task::new().0.application.unwrap_or_default();
+    let setup = setup(&kafka, 1)
+        .await?
+        .with("canary_tasks", 2)
+        .with("worker_map", serde_json::json!({ application: "http://127.0.0.1:1" }));
+    let broker = BrokerProcess::start(&setup).await?;
+    let mut worker = broker.worker()?;
+    for _ in 0..2 {
+        let task = worker.fetch_within(WITHIN).await?.unwrap_or_else(|| panic!("it does not come"));
+        assert_eq!((task.namespace.as_str(), task.taskname.as_str()), ("internal", "canary_task"));
+        worker.complete(&task.id).await?;
+    }
+    assert_eq!(worker.fetch().await?, None);
+    assert_empty(&broker, WITHIN).await
+}
+
+#[tokio::test]
 async fn tasks_without_an_application_are_served_as_those_of_the_default_one() -> Result<()> {
     let Some(kafka) = Kafka::shared() else { return Ok(()) };
     let application = Task::new().0.application.unwrap_or_default();
