@@ -62,7 +62,7 @@ def test_a_task_of_a_message_is_retried_as_any_other(
 ) -> None:
     payload = f"{effects.key} fail".encode()
     kafka.produce(events.tasks, payload)
-    first, second = effects.await_runs(2)
-    assert first["digest"] == second["digest"] == hashlib.sha256(payload).hexdigest()
-    assert first["id"] != second["id"]
+    # On a slow machine a worker may miss the deadline, and the same task comes again: its retry is another one.
+    wait_until("its retry has run", lambda: len({run["id"] for run in effects.runs()}) > 1)
+    assert {run["digest"] for run in effects.runs()} == {hashlib.sha256(payload).hexdigest()}
     wait_until("nothing is left", lambda: not broker.rows("namespace = 'raw'"))
