@@ -6,9 +6,12 @@
 
 mod answers;
 mod crew;
+mod crowd;
+mod dead_cluster;
 mod drain;
 mod frozen;
 mod kills;
+mod kind;
 mod lives;
 mod outage;
 mod poison;
@@ -22,6 +25,7 @@ mod signals;
 mod starts;
 mod storm;
 mod takeover;
+mod thousands;
 mod topics;
 mod witness;
 
