@@ -40,21 +40,31 @@ impl Member {
 
     /// Commits, leaves the group and closes; gives up waiting at `deadline`.
     pub(in crate::source) fn close(mut self, positions: Vec<GroupCommit>, deadline: Instant) {
-        self.commit(positions);
-        let all: Vec<i32> = self.partitions.keys().copied().collect();
-        let commit_until = deadline.checked_sub(LEAVE_WITHIN).unwrap_or(deadline);
-        while self.commits.any_of(&all) && now() < commit_until {
-            drop(self.consumer.poll(POLL));
-            self.serve_answers();
-        }
-        if self.commits.any_of(&all) {
-            tracing::warn!(topic = %self.desk.topic, "the last positions may not be committed: Kafka did not answer");
-        }
+        self.commit_last(positions);
+        self.await_commits(deadline.checked_sub(LEAVE_WITHIN).unwrap_or(deadline));
         self.answer_rebalance();
         self.leave(deadline);
         self.partitions.clear();
         self.report_assignment();
         self.abandon();
+    }
+
+    /// While the group rebalances, Kafka refuses the commits of a cooperative member until it has the new generation, which it
+    /// gets by being polled. It keeps its partitions until a rebalance is answered, so a commit is lawful then.
+    fn await_commits(&mut self, until: Instant) {
+        let all: Vec<i32> = self.partitions.keys().copied().collect();
+        while self.commits.any_of(&all) && now() < until && !self.consumer.assignment_lost() {
+            drop(self.consumer.poll(POLL));
+            self.serve_answers();
+            self.insist();
+        }
+        if self.commits.any_of(&all) {
+            tracing::warn!(
+                topic = %self.desk.topic,
+                "the last positions may not be committed, Kafka did not take them in time: what was read after the last commit is \
+                 read by the next owner again"
+            );
+        }
     }
 
     /// Deals with answers to commits; a rebalance stays where it is.

@@ -8,7 +8,7 @@ mod revoking;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(super) use leaving::reap;
@@ -32,7 +32,10 @@ use super::{
     survey::{self, Cause, Finding, Findings, Survey},
     watch::Watch,
 };
-use crate::native::{ConsumerQueue, PartitionQueue};
+use crate::{
+    deadline::now,
+    native::{ConsumerQueue, Failure, PartitionQueue},
+};
 
 /// A member of the group.
 pub(super) struct Member {
@@ -42,6 +45,8 @@ pub(super) struct Member {
     queue: ConsumerQueue,
     consumer: Arc<GroupConsumer>,
     commits: Commits,
+    /// When refused commits that are insisted on may be sent again.
+    commit_again_at: Instant,
     happenings: VecDeque<Happening>,
     /// The rebalance that librdkafka waits for an answer to.
     unanswered: Option<TopicPartitionList>,
@@ -82,6 +87,7 @@ impl Member {
             queue,
             consumer: Arc::new(consumer),
             commits: Commits::default(),
+            commit_again_at: now(),
             happenings: VecDeque::new(),
             unanswered: None,
             revocation: None,
@@ -163,6 +169,9 @@ impl Member {
                 watch.nudge();
             }
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId => watch.nudge(),
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+                self.desk.refused(&Failure::new(code, reason));
+            }
             _ => {
                 tracing::warn!(%topic, ?code, reason, "trouble in the consumer group");
                 self.desk.update(|status| status.last_trouble = Some(format!("{reason} ({code:?})")));
@@ -232,7 +241,10 @@ impl Member {
             partitions.into_iter().filter_map(|finding| self.found(finding, assignment, topic_id)).collect();
         match cause {
             Cause::Assignment if found.is_empty() => {}
-            Cause::Assignment => self.desk.inbox.tell(SourceEvent::Assigned { partitions: found }),
+            Cause::Assignment => {
+                self.desk.admitted();
+                self.desk.inbox.tell(SourceEvent::Assigned { partitions: found });
+            }
             Cause::OutOfRange => found.into_iter().for_each(|assigned| self.tell_out_of_range(assigned)),
         }
     }
