@@ -993,6 +993,43 @@ fn a_completion_replaces_a_failure_that_is_remembered_and_nothing_replaces_a_com
 }
 
 #[test]
+fn a_verdict_that_comes_after_its_task_was_read_again_and_before_it_is_handed_out_again_settles_it() {
+    for verdict in [Verdict::Failure, RETRY] {
+        let mut world = World::reading([message("m")]);
+        world.claim(A).unwrap();
+        world.crash(A);
+        world.start(A, TASKS);
+        world.read(A);
+        assert_eq!(world.report(A, &id("m"), verdict).unwrap().reported, Reported::Settled);
+        world.commit(A);
+        assert_eq!(world.claim(A), None, "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_verdict_on_a_row_whose_claim_was_lost_in_a_crash_settles_it() {
+    let mut world = World::reading([message("m")]);
+    world.advance(past_window());
+    world.commit(A);
+    world.claim(A).unwrap();
+    world.crash(A);
+    assert_eq!(world.report(A, &id("m"), Verdict::Failure).unwrap().reported, Reported::Settled);
+}
+
+#[test]
+fn a_stale_verdict_on_a_task_that_waits_again_in_this_life_is_refused_all_the_same() {
+    let mut world = World::reading([message("m")]);
+    world.claim(A).unwrap();
+    world.crash(A);
+    world.start(A, TASKS);
+    world.read(A);
+    world.claim(A).unwrap();
+    world.advance(60 * SECOND);
+    assert_eq!(world.report(A, &id("m"), Verdict::Failure).unwrap().reported, Reported::Refused);
+    assert_eq!(world.claim(A), Some(id("m")));
+}
+
+#[test]
 fn an_at_most_once_retry_that_only_waits_to_be_published_survives_a_crash() {
     let mut world = World::reading([message("m").at_most_once()]);
     world.settle_down(A);

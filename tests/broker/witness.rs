@@ -105,9 +105,8 @@ pub(crate) struct Tally {
     pub(crate) answered: usize,
     /// Hand-outs of what had been handed out and not been answered when a broker crashed.
     pub(crate) repeated: usize,
-    /// Retries and failures that were reported to a life of the broker that had not handed the task out, and were answered
-    /// though they settle nothing: their tasks may come again.
-    pub(crate) unheard: usize,
+    /// Reports to a later life of the broker than the one that handed the task out.
+    pub(crate) later: usize,
     /// Tasks that ended in the dead-letter topic.
     pub(crate) dead: usize,
     /// Tasks of which nothing became.
@@ -120,13 +119,13 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} produced, {} handed out, {} answered, {} dead-lettered, {} repeated after a crash, {} unheard, {} lost, {} wrong",
+            "{} produced, {} handed out, {} answered, {} dead-lettered, {} repeated after a crash, {} reported to a later life, {} lost, {} wrong",
             self.produced,
             self.handed,
             self.answered,
             self.dead,
             self.repeated,
-            self.unheard,
+            self.later,
             self.lost.len(),
             self.wrong.len()
         )
@@ -192,10 +191,8 @@ impl Witness {
         let handed = seen.handed.get(&task.id).and_then(|times| times.last().copied()).unwrap();
         let crashed = seen.crashes.iter().any(|crash| handed < *crash);
         seen.tally.answered += 1;
-        match crashed && verdict != Verdict::Complete {
-            true => seen.tally.unheard += 1,
-            false => drop(seen.answered.entry(task.id.clone()).or_insert((now, verdict))),
-        }
+        seen.tally.later += usize::from(crashed);
+        seen.answered.entry(task.id.clone()).or_insert((now, verdict));
         if verdict != Verdict::Retry {
             seen.done.entry(serial).or_default().push(verdict);
         }

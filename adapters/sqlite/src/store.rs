@@ -209,7 +209,7 @@ impl ActivationStore for SqliteStore {
     async fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
         let mut writer = self.writer.clone().lock_owned().await;
         writer.prepare().await?;
-        let plan = plan(commit, &self.routes)?;
+        let plan = plan(commit, &self.routes, writer.closed())?;
         // A task of its own: a caller that gives up waiting must not leave a transaction half-way.
         let committing = tokio::spawn(async move { writer.commit(plan).await });
         committing.await.unwrap_or_else(|error| Err(StoreError::Failed(format!("committing: {error}"))))

@@ -26,6 +26,8 @@ pub(crate) struct Writer {
     routes: Routes,
     /// What an unfinished commit may have left unknown.
     routes_stale: bool,
+    /// Whether the store is marked as closed in good order, where that is known.
+    closed: Option<bool>,
     prune_at: usize,
     /// Why nothing may be written any more.
     stopped: Option<String>,
@@ -41,7 +43,7 @@ impl Writer {
         routes: Routes,
     ) -> Self {
         let prune_at = ROUTES_MAX;
-        Self { options, path, conn: Some(conn), routes, routes_stale: true, prune_at, stopped: None, lock }
+        Self { options, path, conn: Some(conn), routes, routes_stale: true, closed: None, prune_at, stopped: None, lock }
     }
 
     /// Gets ready for a commit: a connection that works, routes that are known, a log that may grow.
@@ -57,6 +59,11 @@ impl Writer {
         if self.routes_stale { self.load_routes().await } else { Ok(()) }
     }
 
+    /// How the store is marked, where that is known.
+    pub(crate) fn closed(&self) -> Option<bool> {
+        self.closed
+    }
+
     /// Carries out a commit that was planned after [`Writer::prepare`].
     pub(crate) async fn commit(&mut self, plan: Plan) -> Result<(), StoreError> {
         for call in plan.calls {
@@ -65,6 +72,7 @@ impl Writer {
             return Err(self.give_up(&error).await);
         }
         self.routes.add(plan.new_routes);
+        self.closed = Some(plan.closed);
         Ok(())
     }
 
@@ -101,6 +109,7 @@ impl Writer {
     async fn give_up(&mut self, error: &sqlx::Error) -> StoreError {
         let error = store_error("committing", error);
         self.routes_stale = true;
+        self.closed = None;
         if !error.may_pass() {
             self.stopped = Some(format!("nothing more is written after an earlier failure: {error}"));
         }

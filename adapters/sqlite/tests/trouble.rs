@@ -178,10 +178,10 @@ async fn a_closed_store_says_so() {
 async fn after_a_failure_that_does_not_pass_nothing_more_is_written() {
     let (_directory, path, store) = store(|_| ()).await;
     store.commit(&insert(1, [new_row(1)])).await.unwrap();
-    foreign(&path, "ALTER TABLE early_report RENAME TO hidden").await.close().await.unwrap();
+    foreign(&path, "ALTER TABLE payload RENAME TO hidden").await.close().await.unwrap();
     let error = store.commit(&insert(2, [new_row(2)])).await.unwrap_err();
     assert!(matches!(error, StoreError::Failed(_)) && !error.may_pass(), "{error}");
-    foreign(&path, "ALTER TABLE hidden RENAME TO early_report").await.close().await.unwrap();
+    foreign(&path, "ALTER TABLE hidden RENAME TO payload").await.close().await.unwrap();
     let error = store.commit(&insert(2, [new_row(2)])).await.unwrap_err();
     assert!(error.to_string().contains("after an earlier failure"), "{error}");
     assert_eq!(store.rows(None, 9).await.unwrap().len(), 1);

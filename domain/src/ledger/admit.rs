@@ -40,6 +40,7 @@ impl Ledger {
     pub fn load(&mut self, state: StoredState, now: Now) {
         self.next_key = state.last_key.map_or(1, |key| key.0 + 1);
         self.load_positions(&state, now);
+        self.unclean = !state.closed;
         if !state.closed {
             self.hold_until = now.steady.saturating_add(self.policy.hold_after_crash);
         }
@@ -59,6 +60,8 @@ impl Ledger {
             self.partitions.row_loaded(origin);
         }
         let topic = self.topic_of(origin);
+        // What is to run at most once waits only if it was never handed out: its claim is durable first.
+        let earlier = self.unclean && !row.terms.at_most_once;
         let handle = self.insert(Entry {
             key: row.key,
             id: row.id,
@@ -74,7 +77,7 @@ impl Ledger {
             lost_leases: row.lost_leases,
             state: entry::resumed(row.state, &row.terms, &self.policy, now),
             commit: 0,
-            flags: Flags { marked: row.marked, row: true, stored: true, ..Flags::default() },
+            flags: Flags { marked: row.marked, row: true, stored: true, earlier, ..Flags::default() },
         });
         self.groups.counts(group).loaded += 1;
         self.remind_of_expiry(handle);
@@ -209,6 +212,8 @@ impl Ledger {
     fn enter(&mut self, origin: Option<Origin>, activation: Activation, group: u32, now: Now) -> Handle {
         let Activation { id, route, terms, received_at, marked, payload } = activation;
         let ready_at = terms.delayed_until.map_or(now.wall, |at| at.max(now.wall));
+        let was_read = origin.is_some_and(|origin| self.partitions.may_have_been_handed_out(origin));
+        let earlier = was_read && !terms.at_most_once;
         let evict = self.resident_bytes + payload.len() as u64 > self.policy.payload_memory_bytes;
         let entry = Entry {
             key: self.give_key(),
@@ -225,7 +230,7 @@ impl Ledger {
             lost_leases: 0,
             state: State::Pending { ready_at },
             commit: 0,
-            flags: Flags { marked, evict, ..Flags::default() },
+            flags: Flags { marked, evict, earlier, ..Flags::default() },
         };
         let outlives_window = ready_at > now.wall.saturating_add(self.policy.window);
         let handle = self.insert(entry);

@@ -76,6 +76,9 @@ impl Ledger {
         let (at_most_once, row) = (entry.terms.at_most_once, entry.flags.row);
         let lease = entry::lease(length, now);
         self.apply(handle, Event::Claim(lease), now).ok()?;
+        if let Some(entry) = self.entry_mut(handle) {
+            entry.flags.earlier = false;
+        }
         let ticket = match (at_most_once, row) {
             (true, _) => Some(self.mark_now(handle, now)),
             (false, true) => {

@@ -59,6 +59,8 @@ pub(super) struct Flags {
     pub(super) evict: bool,
     /// Its retry may have been, or may be, published.
     pub(super) retries: bool,
+    /// A worker of an earlier life may have it, and none of this life had it.
+    pub(super) earlier: bool,
     /// Its namespace is demoted: it is forwarded as soon as it waits for a worker.
     pub(super) demoted: bool,
     /// It is held back for a while after an unclean stop.

@@ -102,6 +102,8 @@ pub struct Ledger {
     partitions: Partitions,
     memory: Memory,
     hold_until: Steady,
+    /// The store was not closed in order: what it has as waiting may be with a worker.
+    unclean: bool,
 }
 
 /// This many bytes of payload may always wait to be written, however small the memory for payloads is: a few of the largest
@@ -133,6 +135,7 @@ impl Ledger {
             journal: Journal::default(),
             memory: Memory::default(),
             hold_until: Steady::default(),
+            unclean: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What workers report.
 
-use super::{Ledger, entry::Entry, journal::Ticket};
+use super::{Ledger, entry::Entry, is_pending, journal::Ticket};
 use crate::{
     lifecycle::{Event, Outcome, Refusal, State},
     ports::{
@@ -23,7 +23,10 @@ impl Ledger {
     /// Takes a report.
     pub fn settle(&mut self, report: &Report, now: Now) -> Result<Settling, Unavailable> {
         let Some(handle) = self.find(&report.id) else { return self.settle_unknown(report, now) };
+        // Nobody in this life had it: whoever reports on it had it in the one before, and is heard as if it came first.
+        let heard = self.entry(handle).is_some_and(|entry| entry.flags.earlier && is_pending(entry));
         let event = match report.verdict {
+            Verdict::Failure | Verdict::Retry(_) if heard => Event::Remembered(report.verdict),
             Verdict::Complete => Event::Complete,
             Verdict::Failure => Event::Failure,
             Verdict::Retry(wish) => Event::Retry(wish),

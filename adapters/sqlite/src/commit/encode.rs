@@ -12,12 +12,12 @@ use taskbroker_domain::{
     lifecycle::Publication,
     ports::{
         service::Verdict,
-        store::{Commit, EarlyReport, FailureCause, NewRow, Position, RowState, RowUpdate, StoreError},
+        store::{EarlyReport, FailureCause, NewRow, Position, RowState, RowUpdate, StoreError},
     },
     time::Timestamp,
 };
 
-use super::text::{self, ROW_VALUES};
+use super::text::ROW_VALUES;
 use crate::{routes::Numbering, schema::state};
 
 /// The words for [`FailureCause`] in `activation.cause`.
@@ -29,16 +29,6 @@ pub(crate) mod cause {
     pub(crate) const UNREADABLE: &str = "unreadable";
     pub(crate) const UNDELIVERABLE: &str = "undeliverable";
     pub(crate) const UNDECODABLE: &str = "undecodable";
-}
-
-/// The values of one INSERT of rows and one of their payloads.
-#[derive(Default)]
-pub(super) struct Block {
-    /// Which of the texts it belongs to.
-    pub(super) places: usize,
-    rows: Vec<RowValues>,
-    payloads: Vec<(i64, Vec<u8>)>,
-    padding: usize,
 }
 
 /// A row's values, owned, before they are bound.
@@ -67,16 +57,27 @@ struct StateValues {
     begun: Option<bool>,
 }
 
-/// Values of the rows, numbered routes included.
-pub(super) fn block(rows: &[NewRow], numbering: &mut Numbering<'_>) -> Result<Block, StoreError> {
-    let (places, room) = text::places(rows.len());
-    let mut block = Block { places, padding: room - rows.len(), ..Block::default() };
+/// Appends the rows and their payloads, in the order of the text that inserts them. Places beyond the rows stay empty.
+pub(super) fn rows(
+    to: &mut SqliteArguments,
+    rows: &[NewRow],
+    places: usize,
+    numbering: &mut Numbering<'_>,
+) -> Result<(), StoreError> {
+    let padding = places.saturating_sub(rows.len());
+    to.reserve(places * (ROW_VALUES + 2), 0);
+    let mut keys = Vec::with_capacity(rows.len());
     for new in rows {
         let values = row_values(new, numbering)?;
-        block.payloads.push((values.key, new.payload.to_vec()));
-        block.rows.push(values);
+        keys.push(values.key);
+        values.bind(to)?;
     }
-    Ok(block)
+    nulls(to, padding * ROW_VALUES)?;
+    for (key, new) in keys.into_iter().zip(rows) {
+        add(to, key)?;
+        add(to, new.payload.to_vec())?;
+    }
+    nulls(to, padding * 2)
 }
 
 fn row_values(new: &NewRow, numbering: &mut Numbering<'_>) -> Result<RowValues, StoreError> {
@@ -158,28 +159,6 @@ fn cause_values(cause: &FailureCause) -> (&'static str, Option<String>) {
     }
 }
 
-impl Block {
-    /// The values, in order, for a call of its own.
-    pub(super) fn into_arguments(self) -> Result<SqliteArguments, StoreError> {
-        let mut arguments = SqliteArguments::default();
-        self.bind(&mut arguments)?;
-        Ok(arguments)
-    }
-
-    fn bind(self, arguments: &mut SqliteArguments) -> Result<(), StoreError> {
-        arguments.reserve((self.rows.len() + self.padding) * (ROW_VALUES + 2), 0);
-        for row in self.rows {
-            row.bind(arguments)?;
-        }
-        nulls(arguments, self.padding * ROW_VALUES)?;
-        for (key, payload) in self.payloads {
-            add(arguments, key)?;
-            add(arguments, payload)?;
-        }
-        nulls(arguments, self.padding * 2)
-    }
-}
-
 impl RowValues {
     /// In the order of the columns in the text.
     fn bind(self, to: &mut SqliteArguments) -> Result<(), StoreError> {
@@ -213,32 +192,19 @@ impl StateValues {
     }
 }
 
-/// The values of the text that begins a transaction.
-pub(super) fn opening(new_routes: &HashMap<Arc<Route>, i64>) -> Result<SqliteArguments, StoreError> {
-    let mut arguments = SqliteArguments::default();
-    let routes = new_routes.iter().map(|(route, id)| (*id, &*route.application, &*route.namespace, &*route.task_name));
-    add_list(&mut arguments, routes)?;
-    Ok(arguments)
+/// The routes that are to be stored.
+pub(super) fn routes(new: &HashMap<Arc<Route>, i64>) -> impl Iterator<Item = impl Serialize + '_> {
+    new.iter().map(|(route, id)| (*id, &*route.application, &*route.namespace, &*route.task_name))
 }
 
-/// The values of the text that ends a transaction: its last block of rows, and all other changes.
-pub(super) fn append(to: &mut SqliteArguments, block: Block, commit: &Commit) -> Result<(), StoreError> {
-    block.bind(to)?;
-    let keys = |keys: &[Key]| keys.iter().copied().filter_map(stored_key).collect::<Vec<_>>();
-    let ids = |ids: &[ActivationId]| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
-    add_list(to, updates(&commit.update))?;
-    let delete = keys(&commit.delete);
-    add_list(to, delete.iter())?;
-    add_list(to, delete.iter())?;
-    add_list(to, keys(&commit.clear_origin))?;
-    add_list(to, commit.positions.iter().map(position))?;
-    add_list(to, commit.drop_positions.iter().map(|slot| slot.0))?;
-    add_list(to, commit.remember.iter().map(early_report))?;
-    add_list(to, ids(&commit.forget))?;
-    add_list(to, commit.bury.iter().map(|tombstone| (tombstone.id.as_str(), tombstone.slot.0)))?;
-    add_list(to, ids(&commit.unbury))?;
-    add(to, commit.closing)?;
-    add(to, commit.closing)
+/// The keys as SQLite has them.
+pub(super) fn keys(keys: &[Key]) -> Vec<i64> {
+    keys.iter().copied().filter_map(stored_key).collect()
+}
+
+/// The ids as text.
+pub(super) fn ids(ids: &[ActivationId]) -> impl Iterator<Item = &str> {
+    ids.iter().map(ActivationId::as_str)
 }
 
 /// The words for [`Verdict`] in `early_report.verdict`: those of the wire protocol.
@@ -248,7 +214,7 @@ pub(crate) mod verdict {
     pub(crate) const COMPLETE: i64 = 5;
 }
 
-fn early_report(report: &EarlyReport) -> impl Serialize + '_ {
+pub(super) fn early_report(report: &EarlyReport) -> impl Serialize + '_ {
     let (verdict, wish) = match report.verdict {
         Verdict::Failure => (verdict::FAILURE, RetryWish::default()),
         Verdict::Retry(wish) => (verdict::RETRY, wish),
@@ -258,7 +224,7 @@ fn early_report(report: &EarlyReport) -> impl Serialize + '_ {
     (report.id.as_str(), verdict, wish.max_attempts, delay_s, u8::from(report.of_copy))
 }
 
-type UpdateValues = (
+pub(super) type UpdateValues = (
     i64,
     u32,
     i64,
@@ -272,7 +238,7 @@ type UpdateValues = (
 );
 
 /// The last update of each row: SQLite would pick any of several.
-fn updates(updates: &[RowUpdate]) -> Vec<UpdateValues> {
+pub(super) fn updates(updates: &[RowUpdate]) -> Vec<UpdateValues> {
     let mut seen = HashSet::with_capacity(updates.len());
     updates.iter().rev().filter(|update| seen.insert(update.key)).filter_map(update).collect()
 }
@@ -293,7 +259,7 @@ fn update(update: &RowUpdate) -> Option<UpdateValues> {
     ))
 }
 
-fn position(position: &Position) -> impl Serialize + '_ {
+pub(super) fn position(position: &Position) -> impl Serialize + '_ {
     let partition = &position.partition;
     (
         position.slot.0,
@@ -320,21 +286,21 @@ fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
-/// Binds a JSON list, or NULL where it has no element.
-fn add_list<T: Serialize>(to: &mut SqliteArguments, list: impl IntoIterator<Item = T>) -> Result<(), StoreError> {
+/// A JSON list; none if it has no element.
+pub(super) fn list<T: Serialize>(list: impl IntoIterator<Item = T>) -> Result<Option<String>, StoreError> {
     let list: Vec<T> = list.into_iter().collect();
     if list.is_empty() {
-        return add(to, None::<String>);
+        return Ok(None);
     }
     let json =
         serde_json::to_string(&list).map_err(|error| StoreError::Failed(format!("encoding a commit: {error}")))?;
-    add(to, json)
+    Ok(Some(json))
 }
 
 fn nulls(to: &mut SqliteArguments, count: usize) -> Result<(), StoreError> {
     (0..count).try_for_each(|_| add(to, None::<i64>))
 }
 
-fn add<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(to: &mut SqliteArguments, value: T) -> Result<(), StoreError> {
+pub(super) fn add<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(to: &mut SqliteArguments, value: T) -> Result<(), StoreError> {
     to.add(value).map_err(|error| StoreError::Failed(format!("encoding a commit: {error}")))
 }
