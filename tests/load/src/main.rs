@@ -11,6 +11,8 @@ mod activation;
 mod bench;
 mod client;
 mod commands;
+#[cfg(test)]
+mod fake;
 mod floors;
 mod functions;
 mod idle;
