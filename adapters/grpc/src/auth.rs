@@ -8,25 +8,24 @@ use std::{
 };
 
 use futures::future::Either;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use metrics::{Counter, counter};
-use tokio::{sync::Semaphore, time::timeout};
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, transport::server::TlsConnectInfo};
 use tower::{Layer, Service};
 use tracing::warn;
 
 use crate::{
+    GrpcOptions,
+    connections::Peer,
+    frame::HEAD_BYTES,
     gather::{Gathered, Trouble, gather},
     meter::UNAUTHENTICATED,
+    room::{self, Room, Share},
     signature::{HEADER, Secrets},
 };
 
 /// Calls of this service are let in unsigned: probes have no secret.
 const HEALTH: &str = "/grpc.health.v1.Health/";
-
-/// What the bodies of unverified calls may take together, in messages of the largest size; and at least so many bytes.
-const LARGEST_AT_ONCE: usize = 4;
-const ROOM_MIN: usize = 64 * 1024 * 1024;
 
 /// Puts the check before a service. Without secrets nothing is read, buffered or refused.
 #[derive(Clone, Debug)]
@@ -44,26 +43,33 @@ struct Gate {
     secrets: Secrets,
     message_bytes_max: usize,
     read_time_max: Duration,
-    room: Arc<Semaphore>,
+    room: Room,
+    room_size: usize,
     refused: Counter,
 }
 
 impl Authentication {
-    /// `message_bytes_max` is the largest message that is read, `read_time_max` how long reading one may take.
-    pub(crate) fn new(secrets: &Secrets, message_bytes_max: usize, read_time_max: Duration) -> Self {
-        if secrets.is_empty() {
+    /// Checks calls as these options say.
+    pub(crate) fn new(options: &GrpcOptions) -> Self {
+        if options.secrets.is_empty() {
             return Self(None);
         }
-        let room = message_bytes_max.saturating_mul(LARGEST_AT_ONCE).clamp(ROOM_MIN, Semaphore::MAX_PERMITS);
+        let room_size = room_size(options);
         let gate = Gate {
-            secrets: secrets.clone(),
-            message_bytes_max,
-            read_time_max,
-            room: Arc::new(Semaphore::new(room)),
+            secrets: options.secrets.clone(),
+            message_bytes_max: options.request_bytes_max,
+            read_time_max: options.call_time_max,
+            room: Room::new(room_size),
+            room_size,
             refused: counter!(UNAUTHENTICATED),
         };
         Self(Some(Arc::new(gate)))
     }
+}
+
+/// What the bodies of unverified calls may take together.
+pub(crate) fn room_size(options: &GrpcOptions) -> usize {
+    room::size(options.unverified_bytes_max, options.request_bytes_max.saturating_add(HEAD_BYTES))
 }
 
 impl<S> Layer<S> for Authentication {
@@ -109,22 +115,22 @@ impl Gate {
         let Some(signature) = head.headers.get(HEADER).and_then(|value| value.to_str().ok()) else {
             return Err(self.refuse("it is not signed"));
         };
-        let gathered = self.read(body).await?;
+        let share = share(&head.extensions).unwrap_or_else(|| Share::of(self.room_size));
+        let gathered = self.read(body, share).await?;
         match self.secrets.verify(head.uri.path(), gathered.message(), signature) {
             true => Ok(Request::from_parts(head, gathered.into_body())),
             false => Err(self.refuse("none of the secrets made its signature")),
         }
     }
 
-    async fn read(&self, body: Body) -> Result<Gathered, Status> {
-        let reading = gather(body, self.message_bytes_max, &self.room);
-        match timeout(self.read_time_max, reading).await {
-            Ok(Ok(gathered)) => Ok(gathered),
-            Ok(Err(Trouble::TooLarge)) => Err(self.too_large()),
-            Ok(Err(Trouble::NoRoom)) => Err(Status::resource_exhausted("too much is being received; try again")),
-            Ok(Err(Trouble::Malformed)) => Err(self.refuse("it is not one whole, uncompressed message")),
-            Ok(Err(Trouble::Broken)) => Err(Status::cancelled("the request broke off")),
-            Err(_elapsed) => Err(Status::deadline_exceeded("the request took too long to arrive")),
+    async fn read(&self, body: Body, share: Share) -> Result<Gathered, Status> {
+        match gather(body, self.message_bytes_max, self.read_time_max, &self.room, share).await {
+            Ok(gathered) => Ok(gathered),
+            Err(Trouble::TooLarge) => Err(self.too_large()),
+            Err(Trouble::NoRoom) => Err(Status::resource_exhausted("too much is being received; try again")),
+            Err(Trouble::Malformed) => Err(self.refuse("it is not one whole, uncompressed message")),
+            Err(Trouble::Broken) => Err(Status::cancelled("the request broke off")),
+            Err(Trouble::Slow) => Err(Status::deadline_exceeded("the request took too long to arrive")),
         }
     }
 
@@ -139,4 +145,11 @@ impl Gate {
         warn!(reason, "a call was refused: it has no valid signature (grpc_shared_secret)");
         Status::unauthenticated("Authentication failed")
     }
+}
+
+/// The share of the connection that a call came by.
+fn share(extensions: &Extensions) -> Option<Share> {
+    let of_plain = || extensions.get::<Peer>();
+    let of_tls = || extensions.get::<TlsConnectInfo<Peer>>().map(TlsConnectInfo::get_ref);
+    of_plain().or_else(of_tls).map(|peer| peer.unverified.clone())
 }

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,32 +16,35 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 use tracing::{debug, warn};
+
+use crate::room::Share;
 
 /// How long to wait after a failure to accept (usually: out of file descriptors), so that it does not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
 /// The connections that come in at `listener`. While `connections_max` are open, further ones wait in the system's queue.
-/// When `cut` is cancelled, every connection fails.
+/// When `cut` is cancelled, every connection fails. Each has a share in the room of `room_size` bytes for unverified bodies.
 pub(crate) fn incoming(
     listener: TcpListener,
     connections_max: usize,
+    room_size: usize,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    stream::unfold((listener, places, cut), |(listener, places, cut)| async {
+    stream::unfold((listener, places, cut), move |(listener, places, cut)| async move {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
-        let (stream, peer) = accept(&listener).await;
-        let connection = Connection::new(stream, peer, place, cut.clone());
+        let stream = accept(&listener).await;
+        let connection = Connection::new(stream, Share::of(room_size), place, cut.clone());
         Some((Ok(connection), (listener, places, cut)))
     })
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok((stream, _peer)) => return stream,
             Err(error) => {
                 warn!(%error, "a gRPC connection could not be accepted");
                 sleep(ACCEPT_BACK_OFF).await;
@@ -54,25 +56,32 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 /// A connection that keeps its place until it is closed.
 pub(crate) struct Connection {
     stream: TcpStream,
-    peer: SocketAddr,
+    unverified: Share,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit, cut: CancellationToken) -> Self {
+    fn new(stream: TcpStream, unverified: Share, place: OwnedSemaphorePermit, cut: CancellationToken) -> Self {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a gRPC connection keeps its delay");
         }
-        Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), _place: place }
+        Self { stream, unverified, cut: Box::pin(cut.cancelled_owned()), _place: place }
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+/// What every call of a connection can learn of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// What it may have of the memory for unverified bodies.
+    pub(crate) unverified: Share,
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo { local_addr: self.stream.local_addr().ok(), remote_addr: Some(self.peer) }
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer { unverified: self.unverified.clone() }
     }
 }
 

@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+
+use crate::room::Granted;
 
 /// How long the frame's head is.
 pub(crate) const HEAD_BYTES: usize = 5;
@@ -41,16 +42,16 @@ impl Head {
 pub(crate) struct Parts {
     parts: VecDeque<Bytes>,
     /// The memory it has been granted.
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Granted,
 }
 
 impl Parts {
     pub(crate) fn new(parts: impl IntoIterator<Item = Bytes>) -> Self {
-        Self { parts: parts.into_iter().filter(|part| !part.is_empty()).collect(), _room: None }
+        Self { parts: parts.into_iter().filter(|part| !part.is_empty()).collect(), _room: Granted::default() }
     }
 
     /// A body that gives its room back when it is dropped.
-    pub(crate) fn within(part: Bytes, room: Option<OwnedSemaphorePermit>) -> Self {
+    pub(crate) fn within(part: Bytes, room: Granted) -> Self {
         Self { _room: room, ..Self::new([part]) }
     }
 }

@@ -16,6 +16,7 @@ mod meter;
 mod options;
 mod push;
 mod request;
+mod room;
 mod server;
 mod signature;
 mod tls;

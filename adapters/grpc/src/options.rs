@@ -30,6 +30,10 @@ pub struct GrpcOptions {
     /// The largest request, in bytes (`grpc_max_request_size`); a larger one is answered `OUT_OF_RANGE`, or, where calls
     /// are signed, `RESOURCE_EXHAUSTED`. 4 MiB, as in the existing system: requests hold ids and statuses, no payloads.
     pub request_bytes_max: usize,
+    /// What the bodies of calls that are not verified yet may take together, in bytes, and a connection a quarter of it;
+    /// four of the largest requests, if that is more. Those that come slowest give way first. 64 MiB: far more than signed
+    /// calls have on their way, and a bound on what strangers can take.
+    pub unverified_bytes_max: usize,
     /// How many connections are open at once; further ones wait to be accepted. 4096: a few workers on each of many hosts.
     pub connections_max: usize,
     /// How many calls a connection may have under way; further ones wait at the client. 256: a worker has a few.
@@ -58,6 +62,7 @@ impl Default for GrpcOptions {
             secrets: Secrets::default(),
             tls: None,
             request_bytes_max: 4 * 1024 * 1024,
+            unverified_bytes_max: 64 * 1024 * 1024,
             connections_max: 4096,
             calls_per_connection_max: 256,
             calls_max: 4096,

@@ -16,8 +16,14 @@ use tower::layer::util::{Identity, Stack};
 use tracing::{info, warn};
 
 use crate::{
-    GrpcOptions, ServerTls, TlsError, auth::Authentication, connections, consumer::Consumer, guard::Guard, health,
-    meter::Meters, tls::unusable,
+    GrpcOptions, ServerTls, TlsError,
+    auth::{self, Authentication},
+    connections,
+    consumer::Consumer,
+    guard::Guard,
+    health,
+    meter::Meters,
+    tls::unusable,
 };
 
 /// A bound gRPC port.
@@ -91,7 +97,12 @@ impl GrpcServer {
         health::announce(&reporter, at_first).await;
         info!(address = %self.local_addr, "gRPC is served");
 
-        let incoming = connections::incoming(self.listener, self.options.connections_max, cut.clone());
+        let incoming = connections::incoming(
+            self.listener,
+            self.options.connections_max,
+            auth::room_size(&self.options),
+            cut.clone(),
+        );
         let served = router.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
         let following = health::follow(reporter, serving, shutdown.clone());
         let time_is_up = async {
@@ -134,8 +145,7 @@ fn router(
     let consumer = ConsumerServiceServer::new(Consumer::new(tasks, options.delivery))
         .max_decoding_message_size(options.request_bytes_max);
     let meters = Meters::new(&["GetTask", "SetTaskStatus", "SetBatchActivationStatus"]);
-    let authentication = Authentication::new(&options.secrets, options.request_bytes_max, options.call_time_max);
-    let builder = builder(options).layer(authentication);
+    let builder = builder(options).layer(Authentication::new(options));
     let mut builder = match tls {
         Some(tls) => builder.tls_config(tls)?,
         None => builder,

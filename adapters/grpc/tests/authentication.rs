@@ -4,6 +4,8 @@
 mod support;
 
 use bytes::Bytes;
+use futures::{FutureExt, future::select_all};
+use h2::{SendStream, client::ResponseFuture};
 use support::{MockTasks, RawConnection, RawStatus, Served, framed, options, serve, serve_with, sign, status};
 use taskbroker_domain::ports::service::Reported;
 use taskbroker_grpc::{Delivery, GrpcOptions, Secrets};
@@ -100,6 +102,61 @@ async fn an_unsigned_body_is_not_waited_for() {
     let mut connection = connect(&served).await;
     let (response, _never_ended) = connection.begin(GET_TASK, None);
     assert_eq!(status(response).await, refusal());
+}
+
+/// A broker whose room for unverified bodies is full after four large ones.
+async fn cramped() -> Served {
+    let mut tasks = MockTasks::new();
+    tasks.expect_fetch().returning(|_| Ok(None));
+    let options = GrpcOptions { request_bytes_max: 1000, unverified_bytes_max: 0, ..options() };
+    serve_with(GrpcOptions { secrets: Secrets::new(["present"]), ..options }, tasks).await
+}
+
+/// A body of a stranger that is never ended.
+fn begin_endless(connection: &mut RawConnection) -> (ResponseFuture, SendStream<Bytes>) {
+    let (response, mut stream) = connection.begin(GET_TASK, Some("00"));
+    let most = [&[0, 0, 0, 0x03, 0xe8][..], &[1; 990]].concat();
+    stream.send_data(most.into(), false).unwrap();
+    (response, stream)
+}
+
+#[tokio::test]
+async fn slow_strangers_do_not_keep_signed_callers_out() {
+    let served = cramped().await;
+    let (mut strangers, mut answers, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let mut stranger = connect(&served).await;
+        let (answer, stream) = begin_endless(&mut stranger);
+        strangers.push(stranger);
+        answers.push(answer);
+        streams.push(stream);
+    }
+    let message = [&[0x12, 200, 1][..], &[b'a'; 200]].concat();
+    let signature = sign("present", GET_TASK, &message);
+    let mut signed = connect(&served).await;
+    let mut first = select_all(answers.into_iter().map(|answer| Box::pin(status(answer))));
+    let first = loop {
+        let answer = signed.call_with(GET_TASK, Some(&signature), framed(&message)).await;
+        assert_eq!(answer.code, NOT_FOUND, "{}", answer.message);
+        if let Some((first, ..)) = (&mut first).now_or_never() {
+            break first;
+        }
+    };
+    assert_eq!(first.code, RESOURCE_EXHAUSTED, "one of them gave way: {}", first.message);
+}
+
+#[tokio::test]
+async fn a_connection_of_strangers_takes_no_more_than_its_share() {
+    let served = cramped().await;
+    let mut stranger = connect(&served).await;
+    let (first, _first) = begin_endless(&mut stranger);
+    let (second, _second) = begin_endless(&mut stranger);
+    let second = status(second);
+    let refused = tokio::select! {
+        refused = status(first) => refused,
+        refused = second => refused,
+    };
+    assert_eq!(refused.code, RESOURCE_EXHAUSTED);
 }
 
 #[tokio::test]
