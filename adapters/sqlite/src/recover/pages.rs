@@ -86,9 +86,13 @@ impl Pages {
         Some(record)
     }
 
+    /// Follows a chain. One that comes back to itself is none: it would fill memory as far as the record says.
     fn overflow(&self, first: u32, length: usize, record: &mut Vec<u8>) -> Option<()> {
-        let mut next = first;
+        let (mut next, mut visited) = (first, HashSet::new());
         while record.len() < length {
+            if !visited.insert(next) {
+                return None;
+            }
             let page = self.page(next)?;
             next = number_at(&page, 0)?;
             let own = page.get(4..self.usable)?;

@@ -1,9 +1,17 @@
 //! The way back.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
-use sqlx::{Connection, Row as _, raw_sql, sqlite::SqliteRow};
+use sqlx::{
+    Connection, Row as _, SqlSafeStr,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    raw_sql,
+    sqlite::SqliteRow,
+};
 use taskbroker_contract::store::{contents, every_state, new_row_in, position};
 use taskbroker_domain::{
     activation::RetryWish,
@@ -14,14 +22,48 @@ use taskbroker_sqlite::{Downgrade, Downgraded, SqliteOptions, SqliteStore, downg
 
 use crate::file::{NOW, TABLES, connect, open, place, seconds};
 
-const CHECKSUMS: [(i64, &str, &str); 6] = [
-    (1, "create inflight taskactivations", "0098ec0357575e700b4388a951736b95"),
-    (2, "add delay", "03c22fde8411c57d97fc9d83e5b22452"),
-    (3, "update activations table", "012fd5cab96406284d29966bab499fe8"),
-    (4, "add application", "f0546b1eaba8545eab2eb69f89bd48b8"),
-    (5, "add bucket", "144e04dbb515d48f5a0c7dd9c6c8c4b2"),
-    (6, "add claim expires at", "54c2f44fc6907f5f87684bc36b81553c"),
-];
+/// What sqlx's migrator of the existing system knows of its six migrations. Were one of them to be run on a file that has
+/// them all, it would fail.
+fn migrator(known: &[Applied]) -> Migrator {
+    let migration = |applied: &Applied| Migration {
+        version: applied.version,
+        description: applied.description.clone().into(),
+        migration_type: MigrationType::Simple,
+        sql: "this migration must not be run again".into_sql_str(),
+        checksum: applied.checksum.clone().into(),
+        no_tx: false,
+    };
+    Migrator::with_migrations(known.iter().map(migration).collect())
+}
+
+/// What a file says of a migration.
+#[derive(Clone, Debug, PartialEq)]
+struct Applied {
+    version: i64,
+    description: String,
+    checksum: Vec<u8>,
+    success: bool,
+}
+
+async fn applied(path: &Path) -> Vec<Applied> {
+    let rows = all(path, "SELECT version, description, checksum, success FROM _sqlx_migrations ORDER BY version").await;
+    let of = |row: &SqliteRow| Applied {
+        version: row.get(0),
+        description: row.get(1),
+        checksum: row.get(2),
+        success: row.get(3),
+    };
+    rows.iter().map(of).collect()
+}
+
+/// A file made from what is known of theirs.
+async fn known(directory: &Path) -> PathBuf {
+    let path = directory.join("known.sqlite");
+    let mut conn = connect(&path).await;
+    raw_sql(TABLES).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    path
+}
 
 fn with_wish(payload: &Bytes, wish: RetryWish) -> Result<Bytes, taskbroker_domain::ports::codec::Undecodable> {
     Ok(format!("{} with {:?}", String::from_utf8_lossy(payload), wish.max_attempts).into())
@@ -65,28 +107,32 @@ fn some_of_each() -> Vec<NewRow> {
 }
 
 #[tokio::test]
+async fn sqlx_s_migrator_finds_every_migration_applied_and_runs_none() {
+    let (directory, path) = place();
+    ours(&path, some_of_each()).await;
+    bring_back(&path, None).await.unwrap();
+    let migrations = applied(&known(directory.path()).await).await;
+    let mut conn = connect(&path).await;
+    migrator(&migrations).run(&mut conn).await.unwrap();
+    let mut other = migrations.clone();
+    other[3].checksum[0] ^= 1;
+    let refused = migrator(&other).run(&mut conn).await;
+    assert!(matches!(refused, Err(MigrateError::VersionMismatch(4))), "it does look at them: {refused:?}");
+    conn.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_file_has_the_tables_and_the_record_of_migrations_that_the_existing_system_looks_for() {
     let (directory, path) = place();
     ours(&path, some_of_each()).await;
     let done = bring_back(&path, None).await.unwrap();
     assert_eq!(done.path, path);
-    let migrations = all(
-        &path,
-        "SELECT version, description, lower(hex(checksum)), success, length(checksum) FROM _sqlx_migrations",
-    )
-    .await;
-    assert_eq!(migrations.len(), 6);
-    for (row, (version, description, checksum)) in migrations.iter().zip(CHECKSUMS) {
-        assert_eq!((row.get::<i64, _>(0), row.get::<String, _>(1)), (version, description.to_owned()));
-        assert!(row.get::<String, _>(2).starts_with(checksum));
-        assert_eq!((row.get::<bool, _>(3), row.get::<i64, _>(4)), (true, 48));
-    }
 
-    // The same columns, types, defaults and index as in a file made from what is known of theirs.
-    let known = directory.path().join("known.sqlite");
-    let mut conn = connect(&known).await;
-    raw_sql(TABLES).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
+    // The same migrations, columns, types, defaults and index as in a file made from what is known of theirs.
+    let known = known(directory.path()).await;
+    let migrations = applied(&path).await;
+    assert_eq!(migrations, applied(&known).await);
+    assert!(migrations.len() == 6 && migrations.iter().all(|applied| applied.success && applied.checksum.len() == 48));
     for sql in [
         "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info('inflight_taskactivations')",
         "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info('_sqlx_migrations')",

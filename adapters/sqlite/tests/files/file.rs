@@ -25,20 +25,7 @@ use tempfile::TempDir;
 /// The moment of all tests, in seconds.
 pub(crate) const NOW: i64 = 1_780_000_000;
 
-pub(crate) const TABLES: &str = "
-CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
-    installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL,
-    execution_time BIGINT NOT NULL);
-INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-    SELECT value, 'migration ' || value, TRUE, x'00', 1 FROM json_each('[1,2,3,4,5,6]');
-CREATE TABLE inflight_taskactivations (id TEXT NOT NULL PRIMARY KEY, activation BLOB NOT NULL, partition INTEGER NOT NULL,
-    offset INTEGER NOT NULL, added_at INTEGER NOT NULL, processing_attempts INTEGER NOT NULL, expires_at INTEGER,
-    processing_deadline_duration INTEGER NOT NULL, processing_deadline INTEGER, status TEXT NOT NULL,
-    at_most_once INTEGER NOT NULL DEFAULT 0, namespace TEXT, delay_until INTEGER,
-    on_attempts_exceeded INTEGER NOT NULL DEFAULT 1, received_at INTEGER NOT NULL DEFAULT 0,
-    taskname TEXT NOT NULL DEFAULT '', application TEXT NOT NULL DEFAULT '', bucket INTEGER NOT NULL DEFAULT 0,
-    claim_expires_at INTEGER) STRICT;
-CREATE INDEX idx_pending_activation ON inflight_taskactivations (status, added_at, namespace, id);";
+pub(crate) const TABLES: &str = include_str!("../../../../tests/support/existing-store.sql");
 
 /// A row's values, of which most tests change a few.
 #[derive(Clone, Debug)]

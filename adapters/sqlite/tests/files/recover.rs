@@ -132,6 +132,25 @@ async fn a_row_whose_page_is_gone_is_made_anew_from_its_activation() {
     assert_eq!((repaired.terms.attempt, &repaired.state), (1, &RowState::Pending { ready_at: seconds(NOW) }));
 }
 
+/// The first page that only goes on with a payload: the number of the next one, and nothing but filler.
+fn page_of_a_chain(path: &Path) -> usize {
+    let bytes = fs::read(path).unwrap();
+    bytes.chunks(PAGE).position(|page| page[4..].iter().all(|byte| *byte == b'+')).unwrap()
+}
+
+#[tokio::test]
+async fn a_payload_whose_pages_lead_back_to_themselves_is_lost_and_no_other() {
+    let (_directory, path) = place();
+    filled(&path).await;
+    let page = page_of_a_chain(&path);
+    let mut bytes = fs::read(&path).unwrap();
+    let itself = u32::try_from(page + 1).unwrap().to_be_bytes();
+    bytes[page * PAGE..page * PAGE + 4].copy_from_slice(&itself);
+    fs::write(&path, bytes).unwrap();
+    let (found, rows, _) = get_out(&path).await;
+    assert_eq!((found.whole, found.lost.len(), rows.len()), (499, 1, 499));
+}
+
 #[tokio::test]
 async fn a_damaged_page_costs_what_stands_on_it_and_nothing_else() {
     let (_directory, path) = place();
