@@ -6,6 +6,7 @@ mod kafka;
 pub mod playground;
 mod rules;
 pub mod store;
+mod tasks;
 mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use self::workers::Push;
+use self::{tasks::Tasks, workers::Push};
 use crate::{
     engine::{Broker, Options, Ports},
     reload::RulesWatch,
@@ -46,6 +47,7 @@ pub struct Daemon {
     /// They end when they are dropped.
     topic_makers: Vec<TopicMaker>,
     health: HealthState,
+    tasks: Tasks,
     stop_serving: CancellationToken,
     stop_http: CancellationToken,
     grpc: Option<JoinHandle<()>>,
@@ -72,10 +74,10 @@ impl Daemon {
         let http = bind_http(settings).await?;
         let push = Push::new(settings)?;
         let health = HealthState::new();
-        let stop_http = CancellationToken::new();
+        let (tasks, stop_http) = (Tasks::default(), CancellationToken::new());
         let http_addr = http.as_ref().map(HttpServer::local_addr);
-        let http = http.map(|server| serve_http(server, metrics.clone(), health.clone(), stop_http.clone()));
-        let metering = tokio::spawn(metrics.clone().run(stop_http.clone()));
+        let http = http.map(|server| serve_http(&tasks, server, metrics.clone(), health.clone(), &stop_http));
+        let metering = tasks.begin("metering", &stop_http, metrics.clone().run(stop_http.clone()));
 
         let store = store::open(settings, clock.as_ref()).await?;
         let topic_makers = kafka::create_topics(settings)?;
@@ -100,10 +102,12 @@ impl Daemon {
         }
 
         let stop_serving = CancellationToken::new();
-        rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
-        health::watch(&broker, health.clone(), settings.health_forced, stop_serving.clone());
+        let keeping = rules::keep_in_force(settings, watch, hangup, &broker, outbox.clone(), stop_serving.clone());
+        tasks.begin("rules", &stop_serving, keeping);
+        let watching = health::watch(&broker, health.clone(), settings.health_forced, stop_serving.clone());
+        tasks.begin("health", &stop_serving, watching);
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
-        let grpc = grpc.map(|server| serve_grpc(server, &broker, &health, stop_serving.clone()));
+        let grpc = grpc.map(|server| serve_grpc(&tasks, server, &broker, &health, &stop_serving));
         Ok(Self {
             broker,
             grpc_addr,
@@ -111,6 +115,7 @@ impl Daemon {
             outbox,
             topic_makers,
             health,
+            tasks,
             stop_serving,
             stop_http,
             grpc,
@@ -118,6 +123,15 @@ impl Daemon {
             metering,
             shutdown_timeout: settings.shutdown_timeout,
         })
+    }
+
+    /// Resolves when a part of the broker failed or ended by itself: the reason stands in the log, and nothing can be done
+    /// but to stop.
+    pub async fn failed(&self) {
+        tokio::select! {
+            () = self.broker.failed() => {}
+            () = self.tasks.failed() => {}
+        }
     }
 
     /// Stops in order: intake, handing out, reports under way, the last commit, the group, the store. Bounded in time.
@@ -167,18 +181,31 @@ async fn bind_http(settings: &Settings) -> Result<Option<HttpServer>> {
     Ok(Some(HttpServer::bind(options).await?))
 }
 
-fn serve_http(server: HttpServer, metrics: Metrics, health: HealthState, stop: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(error) = server.serve(metrics, health, stop).await {
+fn serve_http(
+    tasks: &Tasks,
+    server: HttpServer,
+    metrics: Metrics,
+    health: HealthState,
+    stop: &CancellationToken,
+) -> JoinHandle<()> {
+    let serving = server.serve(metrics, health, stop.clone());
+    tasks.begin("http", stop, async move {
+        if let Err(error) = serving.await {
             error!(%error, "the HTTP port stopped");
         }
     })
 }
 
-fn serve_grpc(server: GrpcServer, broker: &Broker, health: &HealthState, stop: CancellationToken) -> JoinHandle<()> {
-    let (service, live) = (broker.service(), health.watch_live());
-    tokio::spawn(async move {
-        if let Err(error) = server.serve(service, live, stop).await {
+fn serve_grpc(
+    tasks: &Tasks,
+    server: GrpcServer,
+    broker: &Broker,
+    health: &HealthState,
+    stop: &CancellationToken,
+) -> JoinHandle<()> {
+    let serving = server.serve(broker.service(), health.watch_live(), stop.clone());
+    tasks.begin("grpc", stop, async move {
+        if let Err(error) = serving.await {
             error!(%error, "the gRPC port stopped");
         }
     })
@@ -203,7 +230,7 @@ fn engine_options(settings: &Settings) -> Options {
             processing: store.max_processing.get(),
             outgoing: store.max_outbox.get(),
             unserved: store.max_unserved.get(),
-            parked: Limits::default().parked,
+            parked: store.max_parked.get(),
         },
         quiet_after_start: settings.quiet_after_start,
         topics: settings.kafka.sources.len().max(1),
@@ -234,4 +261,22 @@ pub fn statsd_options(settings: &Settings) -> Option<StatsdOptions> {
 /// The clock that everything runs by.
 pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Sources, load};
+
+    #[test]
+    fn every_limit_of_the_settings_is_one_of_the_engine() {
+        let yaml = "store: { max_pending_count: 1, max_delay_count: 2, max_processing_count: 3, max_unserved_count: 4,
+            max_outbox_count: 5, max_parked_count: 6 }";
+        let loaded = load(&Sources::defaults().with_yaml("the test", yaml)).unwrap();
+        let limits = engine_options(&loaded.settings).policy.limits;
+        let expected = Limits { pending: 1, delayed: 2, processing: 3, unserved: 4, outgoing: 5, parked: 6 };
+        assert_eq!(limits, expected);
+        let loaded = load(&Sources::defaults()).unwrap();
+        assert_eq!(engine_options(&loaded.settings).policy.limits.parked, Limits::default().parked);
+    }
 }

@@ -129,6 +129,8 @@ pub enum Event {
     Published,
     /// Its publication did not succeed; it is to be sent again.
     PublishFailed,
+    /// Nothing of its publication was sent, and nothing will be before the next start.
+    PublishUndone,
     /// Its publication is refused for good.
     PublishRefused(Box<str>),
 }
@@ -201,7 +203,8 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::Drop => Ok(State::Done(Outcome::Dropped)),
             E::GiveUp(cause) => Ok(failed(cause, by)),
             E::Accepted(_) | E::PutBack | E::LeaseEnd | E::Failure | E::Retry(_) => Err(Refusal::IsPending),
-            E::PublishBegins | E::Published | E::PublishFailed | E::PublishRefused(_) => Err(Refusal::IsPending),
+            E::PublishBegins | E::Published | E::PublishFailed => Err(Refusal::IsPending),
+            E::PublishUndone | E::PublishRefused(_) => Err(Refusal::IsPending),
         },
         State::Processing(_) => match event {
             E::Complete => Ok(State::Done(Outcome::Completed)),
@@ -213,7 +216,8 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::LeaseEnd => Ok(lease_lost(by).state),
             E::Drop => Ok(State::Done(Outcome::Dropped)),
             E::Claim(_) | E::Expire | E::Forward | E::Remembered(_) => Err(Refusal::IsProcessing),
-            E::PublishBegins | E::Published | E::PublishFailed | E::PublishRefused(_) => Err(Refusal::IsProcessing),
+            E::PublishBegins | E::Published | E::PublishFailed => Err(Refusal::IsProcessing),
+            E::PublishUndone | E::PublishRefused(_) => Err(Refusal::IsProcessing),
         },
         State::Retry { wish, publication } => {
             let (wish, outcome) = (*wish, Outcome::Retried);
@@ -254,6 +258,7 @@ fn publish(
         (P::Waiting, E::PublishBegins) => Ok(again(P::Begun)),
         (P::Begun, E::Published) => Ok(State::Done(outcome)),
         (P::Begun, E::PublishFailed) => Ok(again(P::Begun)),
+        (P::Begun, E::PublishUndone) => Ok(again(P::Waiting)),
         (P::Begun, E::PublishRefused(reason)) => Ok(again(P::Parked(reason))),
         (P::Parked(_), E::Complete) => Ok(State::Done(Outcome::Completed)),
         (P::Waiting | P::Begun | P::Parked(_), _) => Err(refusal),

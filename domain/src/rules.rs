@@ -69,6 +69,11 @@ impl Rules {
         self.drop.is_empty() && self.demoted.is_empty()
     }
 
+    /// Whether they say anything of any task that depends on its arguments.
+    pub fn look_into_arguments(&self) -> bool {
+        self.drop.iter().any(|rule| rule.selector.is_some())
+    }
+
     /// What they say of a task. `matches` looks at its arguments, and is only asked where a rule depends on them.
     pub fn fate(&self, route: &Route, mut matches: impl FnMut(&Selector) -> bool) -> Fate {
         let named = self.drop.iter().filter(|rule| rule.task_name == route.task_name);
@@ -115,7 +120,7 @@ mod tests {
     fn a_selector_decides_by_the_arguments_and_any_of_several_is_enough() {
         let rules = rules(&[("slow", first_is(Argument::Integer(1))), ("slow", first_is(Argument::Integer(2)))], &[]);
         let route = Route::new("app", "ns", "slow");
-        assert!(rules.depends_on_arguments(&route));
+        assert!(rules.depends_on_arguments(&route) && rules.look_into_arguments());
         let second = |selector: &Selector| selector.args.get(&0) == Some(&Argument::Integer(2));
         assert_eq!(rules.fate(&route, second), Fate::Drop);
         assert_eq!(rules.fate(&route, |_| false), Fate::Keep);
@@ -124,6 +129,7 @@ mod tests {
     #[test]
     fn a_demoted_namespace_is_forwarded_unless_the_task_is_dropped() {
         let rules = rules(&[("slow", None)], &["ns"]);
+        assert!(!rules.look_into_arguments());
         assert_eq!(rules.fate(&Route::new("app", "ns", "quick"), |_| false), Fate::Forward);
         assert_eq!(rules.fate(&Route::new("app", "ns", "slow"), |_| false), Fate::Drop);
         assert_eq!(rules.fate(&Route::new("app", "other", "quick"), |_| false), Fate::Keep);

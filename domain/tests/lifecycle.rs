@@ -62,6 +62,7 @@ fn events() -> Vec<Event> {
         Event::PublishBegins,
         Event::Published,
         Event::PublishFailed,
+        Event::PublishUndone,
         Event::PublishRefused("too large".into()),
         Event::Remembered(Verdict::Complete),
         Event::Remembered(Verdict::Failure),
@@ -136,6 +137,7 @@ fn nothing_else_is_believed_of_a_retry_that_may_have_been_sent() {
     let allowed = [
         (Event::Published, done(Outcome::Retried)),
         (Event::PublishFailed, retry(Publication::Begun)),
+        (Event::PublishUndone, retry(Publication::Waiting)),
         (Event::PublishRefused("too large".into()), retry(parked())),
         (Event::GiveUp(FailureCause::InDoubt), failed(FailureCause::InDoubt, Publication::Waiting)),
     ];
@@ -162,6 +164,7 @@ fn a_failure_goes_the_way_of_its_publication() {
     let begun = [
         (Event::Published, done(Outcome::DeadLettered)),
         (Event::PublishFailed, state(Publication::Begun)),
+        (Event::PublishUndone, state(Publication::Waiting)),
         (Event::PublishRefused("too large".into()), state(parked())),
     ];
     assert_row(&state(Publication::Begun), &begun, Refusal::IsFailed);
@@ -177,6 +180,7 @@ fn a_forwarded_task_goes_the_way_of_its_publication() {
     let begun = [
         (Event::Published, done(Outcome::Forwarded)),
         (Event::PublishFailed, forward(Publication::Begun)),
+        (Event::PublishUndone, forward(Publication::Waiting)),
         (Event::PublishRefused("too large".into()), forward(parked())),
         given_up,
     ];

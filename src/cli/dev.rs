@@ -129,12 +129,12 @@ async fn watch(
     tokio::pin!(run);
     tokio::select! {
         summary = &mut run => return summary.map(Some),
-        () = playground.daemon.broker.failed() => bail!("the store failed; its reason stands in the log"),
+        () = playground.daemon.failed() => bail!("the broker failed; the reason stands in the log"),
         _ = signals.next() => stop.cancel(),
     }
     tokio::select! {
         summary = &mut run => summary.map(Some),
-        () = playground.daemon.broker.failed() => bail!("the store failed; its reason stands in the log"),
+        () = playground.daemon.failed() => bail!("the broker failed; the reason stands in the log"),
         _ = signals.second() => Ok(None),
     }
 }

@@ -2,28 +2,19 @@
 
 use std::{fmt::Write, path::Path, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use taskbroker_domain::ports::store::Position;
 use taskbroker_sqlite::Downgraded;
 
-use super::{FAILED, complain, print, runtime};
+use super::{runtime, tell};
 use crate::compose;
 
 pub(super) fn downgrade(file: &Path, to: Option<&Path>) -> ExitCode {
-    match bring_back(file, to) {
-        Ok(done) => {
-            print(&told(&done).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error.context(format!("{} was not written back", file.display())));
-            ExitCode::from(FAILED)
-        }
-    }
+    tell(bring_back(file, to).with_context(|| format!("{} was not written back", file.display())))
 }
 
-fn bring_back(file: &Path, to: Option<&Path>) -> Result<Downgraded> {
-    runtime()?.block_on(compose::store::bring_back(file, to))
+fn bring_back(file: &Path, to: Option<&Path>) -> Result<String> {
+    Ok(told(&runtime()?.block_on(compose::store::bring_back(file, to))?)?)
 }
 
 fn told(done: &Downgraded) -> Result<String, std::fmt::Error> {

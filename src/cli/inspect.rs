@@ -7,25 +7,19 @@ use serde_json::json;
 use taskbroker_domain::time::Timestamp;
 use taskbroker_sqlite::Inspection;
 
-use super::{FAILED, complain, print, runtime};
+use super::{runtime, tell};
 use crate::compose;
 
 pub(super) fn inspect(file: &Path, json: bool) -> ExitCode {
-    match look(file) {
-        Ok(found) => {
-            let now = compose::clock().now().wall;
-            print(&if json { as_json(&found) } else { as_text(&found, now).unwrap_or_default() });
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(FAILED)
-        }
-    }
+    tell(look(file, json))
 }
 
-fn look(file: &Path) -> Result<Inspection> {
-    Ok(runtime()?.block_on(taskbroker_sqlite::inspect(file))?)
+fn look(file: &Path, json: bool) -> Result<String> {
+    let found = runtime()?.block_on(taskbroker_sqlite::inspect(file))?;
+    match json {
+        true => Ok(as_json(&found)),
+        false => Ok(as_text(&found, compose::clock().now().wall)?),
+    }
 }
 
 fn as_text(found: &Inspection, now: Timestamp) -> Result<String, std::fmt::Error> {

@@ -146,6 +146,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How a command ends that either has something to tell or failed.
+fn tell(told: anyhow::Result<String>) -> ExitCode {
+    match told {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
 /// Prints a result. A reader that went away is no error.
 fn print(text: &str) {
     use std::io::Write;

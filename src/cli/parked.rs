@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write, path::Path, process::ExitCode};
 use anyhow::{Result, bail};
 use taskbroker_sqlite::{Shelf, Shelved, ShelvedKind};
 
-use super::{FAILED, ParkedAction, complain, print, runtime};
+use super::{ParkedAction, runtime, tell};
 use crate::compose;
 
 /// Which of them.
@@ -21,16 +21,7 @@ pub(super) struct Which {
 }
 
 pub(super) fn parked(file: &Path, action: &ParkedAction) -> ExitCode {
-    match decide(file, action) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(FAILED)
-        }
-    }
+    tell(decide(file, action))
 }
 
 fn decide(file: &Path, action: &ParkedAction) -> Result<String> {

@@ -2,27 +2,18 @@
 
 use std::{fmt::Write, path::Path, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use taskbroker_sqlite::Recovered;
 
-use super::{FAILED, complain, print, runtime};
+use super::{runtime, tell};
 use crate::compose;
 
 pub(super) fn recover(file: &Path, to: &Path) -> ExitCode {
-    match get_out(file, to) {
-        Ok(recovered) => {
-            print(&told(&recovered).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error.context(format!("{} was not recovered", file.display())));
-            ExitCode::from(FAILED)
-        }
-    }
+    tell(get_out(file, to).with_context(|| format!("{} was not recovered", file.display())))
 }
 
-fn get_out(file: &Path, to: &Path) -> Result<Recovered> {
-    runtime()?.block_on(compose::store::recover(file, to))
+fn get_out(file: &Path, to: &Path) -> Result<String> {
+    Ok(told(&runtime()?.block_on(compose::store::recover(file, to))?)?)
 }
 
 fn told(found: &Recovered) -> Result<String, std::fmt::Error> {

@@ -94,7 +94,7 @@ async fn daemon(loaded: &Loaded) -> Result<ExitCode> {
         }
     };
     let failed = tokio::select! {
-        () = daemon.broker.failed() => true,
+        () = daemon.failed() => true,
         name = signals.next() => {
             info!(signal = name, "stopping in order; a second signal ends at once");
             false

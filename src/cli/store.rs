@@ -7,20 +7,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{FAILED, complain, print, runtime};
+use super::{runtime, tell};
 use crate::settings::{self, Sources};
 
 pub(super) fn backup(sources: &Sources, from: Option<PathBuf>, to: &Path) -> ExitCode {
-    match try_backup(sources, from, to) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(FAILED)
-        }
-    }
+    tell(try_backup(sources, from, to))
 }
 
 fn try_backup(sources: &Sources, from: Option<PathBuf>, to: &Path) -> Result<String> {

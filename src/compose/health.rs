@@ -12,16 +12,21 @@ use crate::engine::{Broker, Health};
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Keeps it up to date until it is told to stop. `forced` (`health_check_killswitched`) says that all is well, whatever is.
-pub(super) fn watch(broker: &Broker, state: HealthState, forced: bool, stop: CancellationToken) {
+pub(super) fn watch(
+    broker: &Broker,
+    state: HealthState,
+    forced: bool,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
     let probe = broker.health_probe();
-    tokio::spawn(async move {
+    async move {
         while !stop.is_cancelled() {
             let judged = judge(&probe(), forced);
             state.set_ready(judged.ready);
             state.set_live(judged.live);
             tokio::time::sleep(INTERVAL).await;
         }
-    });
+    }
 }
 
 struct Judged {

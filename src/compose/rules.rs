@@ -67,9 +67,9 @@ pub(super) fn keep_in_force(
     broker: &Broker,
     outbox: Arc<KafkaOutbox>,
     stop: CancellationToken,
-) {
+) -> impl Future<Output = ()> + Send + use<> {
     let (settings, set_rules) = (settings.clone(), broker.rules_setter());
-    tokio::spawn(async move {
+    async move {
         match watch {
             Some(watch) => {
                 let apply = move |file| in_force(&settings, &outbox, file).into_iter().for_each(&set_rules);
@@ -81,5 +81,5 @@ pub(super) fn keep_in_force(
                 }
             }
         }
-    });
+    }
 }

@@ -18,11 +18,13 @@ pub(super) struct Claim {
     handle: Handle,
     lease: Lease,
     stands: bool,
+    /// The application that it has made wait.
+    waits: Option<Box<str>>,
 }
 
 impl Claim {
     pub(super) fn new(shared: Arc<Shared>, handle: Handle, lease: Lease) -> Self {
-        Self { shared, handle, lease, stands: false }
+        Self { shared, handle, lease, stands: false, waits: None }
     }
 
     /// From here on the task may be with a worker, whatever becomes of this call.
@@ -30,12 +32,38 @@ impl Claim {
         self.stands = true;
         (self.handle, self.lease)
     }
+
+    /// Its payload is to be read back, or it is to be journalled first.
+    fn wait(&mut self) {
+        if let Some(application) = self.application() {
+            self.shared.pulse.claims.waits(&application, self.shared.clock.now().steady);
+            self.waits = Some(application);
+        }
+    }
+
+    /// Its task is handed out.
+    fn go(&mut self) {
+        let claims = &self.shared.pulse.claims;
+        if !claims.any() {
+            return;
+        }
+        let waited = self.waits.take();
+        if let Some(application) = waited.clone().or_else(|| self.application()) {
+            claims.handed_out(&application, waited.is_some(), self.shared.clock.now().steady);
+        }
+    }
+
+    fn application(&self) -> Option<Box<str>> {
+        self.shared.lock().look(self.handle).map(|look| look.route.application.clone())
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if let Some(application) = self.waits.take() {
+            self.shared.pulse.claims.gives_up(&application, self.shared.clock.now().steady);
+        }
         if !self.stands {
-            self.shared.pulse.claim_over();
             put_back(&self.shared, self.handle, self.lease);
         }
     }
@@ -51,16 +79,16 @@ pub(super) fn put_back(shared: &Shared, handle: Handle, lease: Lease) {
 /// its lease ended meanwhile.
 pub(super) async fn grant(shared: &Arc<Shared>, claimed: Claimed) -> Result<Option<(Bytes, Claim)>, Unavailable> {
     let Claimed { handle, lease, ticket, .. } = claimed;
-    let claim = Claim::new(shared.clone(), handle, lease);
+    let mut claim = Claim::new(shared.clone(), handle, lease);
     if claimed.payload.is_none() || ticket.is_some() {
-        shared.pulse.claim_waits(shared.clock.now().steady);
+        claim.wait();
     }
     let Some(payload) = payload(shared, &claimed).await? else { return Ok(None) };
     durable(shared, ticket).await?;
     if !shared.lock().is_claimed(handle, lease) {
         return Ok(None); // The lease ended while we waited: it may be somebody else's by now.
     }
-    shared.pulse.claim_over();
+    claim.go();
     Ok(Some((payload, claim)))
 }
 

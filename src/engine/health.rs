@@ -1,13 +1,19 @@
 //! Health means progress: not "the process answers" but "work that could move has moved".
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use taskbroker_domain::{ledger::Unserved, time::Steady};
 
-use super::shared::Shared;
+use super::{
+    asking::Claims,
+    shared::{FeedState, Shared},
+};
 
 /// Whether the broker makes progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +26,7 @@ pub struct Health {
 }
 
 /// Something that stands still.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// A commit is stuck.
     #[error("a commit has been under way for {0:?}")]
@@ -28,9 +34,24 @@ pub enum Trouble {
     /// Timers are not served.
     #[error("timers are {0:?} late")]
     TimersLate(Duration),
-    /// Work is ready, workers ask, and nothing is handed out.
-    #[error("work is ready and workers ask, but nothing was handed out for {0:?}")]
-    NothingHandedOut(Duration),
+    /// Work of an application is ready, its workers ask, and nothing is handed out.
+    #[error("work of application {application:?} is ready and workers ask, but nothing was handed out for {since:?}")]
+    NothingHandedOut {
+        /// The application; of several the one that has waited longest.
+        application: Box<str>,
+        /// Since when.
+        since: Duration,
+    },
+    /// Kafka answers and has more of a topic, there is room, and nothing is read.
+    #[error("{waiting} messages of topic {topic} wait in Kafka, which answers, but nothing was read for {since:?}")]
+    NothingRead {
+        /// The topic.
+        topic: Arc<str>,
+        /// How many records are known to be there, at least.
+        waiting: u64,
+        /// Since when.
+        since: Duration,
+    },
 }
 
 impl Health {
@@ -44,7 +65,7 @@ impl Health {
 pub(super) struct Pulse {
     commit_began: AtomicU64,
     ticked: AtomicU64,
-    claim_waits: AtomicU64,
+    pub(super) claims: Claims,
 }
 
 impl Pulse {
@@ -52,7 +73,7 @@ impl Pulse {
         Self {
             commit_began: AtomicU64::new(0),
             ticked: AtomicU64::new(now.as_millis().max(1)),
-            claim_waits: AtomicU64::new(0),
+            claims: Claims::default(),
         }
     }
 
@@ -68,17 +89,6 @@ impl Pulse {
         self.ticked.store(now.as_millis().max(1), Ordering::Relaxed);
     }
 
-    /// A claim is made and waits for its payload or for the journal.
-    pub(super) fn claim_waits(&self, now: Steady) {
-        let now = now.as_millis().max(1);
-        self.claim_waits.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).ok();
-    }
-
-    /// It was handed out, or undone.
-    pub(super) fn claim_over(&self) {
-        self.claim_waits.store(0, Ordering::Relaxed);
-    }
-
     fn since(moment: &AtomicU64, now: Steady) -> Duration {
         match moment.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -91,15 +101,24 @@ impl Shared {
     pub(super) fn health(&self) -> Health {
         let (now, limit) = (self.clock.now().steady, self.options.unhealthy_after);
         let over = |moment: &AtomicU64| Some(Pulse::since(moment, now)).filter(|since| *since > limit);
+        let oldest = self.pulse.claims.oldest(now, limit);
         let troubles = [
             over(&self.pulse.commit_began).map(Trouble::CommitStuck),
             over(&self.pulse.ticked).map(Trouble::TimersLate),
-            over(&self.pulse.claim_waits).map(Trouble::NothingHandedOut),
+            oldest.map(|(application, since)| Trouble::NothingHandedOut { application, since }),
         ];
+        let unread = self.feeds.iter().filter_map(|feed| self.unread(feed, now));
         let mut unserved = self.lock().unserved();
         if let Some(pushed) = self.pushed.get() {
             unserved.retain(|unserved| !pushed.contains(&unserved.application));
         }
-        Health { troubles: troubles.into_iter().flatten().collect(), unserved }
+        Health { troubles: troubles.into_iter().flatten().chain(unread).collect(), unserved }
+    }
+
+    /// Kafka has more of this topic, and nothing comes.
+    fn unread(&self, feed: &FeedState, now: Steady) -> Option<Trouble> {
+        let since = feed.hearing.nothing_for(now).filter(|since| *since > self.options.unread_after)?;
+        let waiting = self.lock().unread(&feed.topic);
+        (waiting > 0).then(|| Trouble::NothingRead { topic: feed.topic.clone(), waiting, since })
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
+    heavy,
     publisher::FORWARDED,
     rules::InForce,
     shared::{FeedState, Shared},
@@ -63,16 +64,18 @@ fn room(shared: &Shared, feed: &FeedState) -> usize {
             room
         }
         Err(full) => {
+            feed.hearing.heard(shared.clock.now().steady);
             feed.meters.intake.is_held_by(full);
             0
         }
     }
 }
 
-async fn handle(shared: &Shared, feed: &FeedState, event: SourceEvent) {
+async fn handle(shared: &Arc<Shared>, feed: &Arc<FeedState>, event: SourceEvent) {
+    feed.hearing.event(&event, shared.clock.now().steady);
     match event {
         SourceEvent::Records { partition, assignment, records } => {
-            take_in(shared, feed, &partition, assignment, records);
+            take_in(shared, feed, &partition, assignment, records).await;
             shared.room_shrank();
         }
         SourceEvent::Assigned { partitions } => partitions.iter().for_each(|assigned| assign(shared, feed, assigned)),
@@ -94,38 +97,84 @@ async fn handle(shared: &Shared, feed: &FeedState, event: SourceEvent) {
     }
 }
 
-fn take_in(shared: &Shared, feed: &FeedState, partition: &PartitionId, assignment: AssignmentId, records: Vec<Record>) {
-    let now = shared.clock.now().wall;
-    let rules = shared.rules.get();
-    let decoded = records.into_iter().map(|record| (decode(shared, feed, partition, &rules, &record, now), record));
-    let decoded: Vec<(Decoded, Record)> = decoded.collect();
-    let mut decoded = decoded.into_iter().peekable();
-    while decoded.peek().is_some() {
-        let step = decoded.by_ref().take(STEP_MAX);
-        let stale = shared.step(|ledger, now| {
-            let Some(slot) = ledger.reading(partition, assignment) else { return true };
-            // Other rules may be in force by now, and their sweep over: from here on nothing of the old ones comes in.
-            let newer = Some(shared.rules.get()).filter(|newer| !Arc::ptr_eq(newer, &rules));
-            for (activation, record) in step {
-                let activation = match (activation, &newer) {
-                    (Ok((activation, _)), Some(rules)) => Ok(judged(shared, feed, rules, activation, &record)),
-                    (activation, _) => activation,
-                };
-                let origin = Origin { slot, offset: record.offset };
-                admit(feed, ledger, origin, activation, record, now);
+async fn take_in(
+    shared: &Arc<Shared>,
+    feed: &Arc<FeedState>,
+    partition: &Arc<PartitionId>,
+    assignment: AssignmentId,
+    records: Vec<Record>,
+) {
+    let mut records = records.into_iter().peekable();
+    while records.peek().is_some() {
+        let mut some: Vec<Record> = records.by_ref().take(STEP_MAX).collect();
+        loop {
+            let rules = shared.rules.get();
+            let decoded = decode(shared, feed, partition, &rules, some).await;
+            match admit_all(shared, feed, partition, assignment, &rules, decoded) {
+                Step::Done => break,
+                Step::Stale => return,
+                Step::OtherRules(again) => some = again,
             }
-            false
-        });
-        if stale {
-            return;
         }
     }
+}
+
+/// What became of some records.
+enum Step {
+    /// They are in the ledger.
+    Done,
+    /// Their assignment is over.
+    Stale,
+    /// Other rules are in force by now, and their sweep may be over: nothing that was judged by the old ones comes in.
+    OtherRules(Vec<Record>),
+}
+
+fn admit_all(
+    shared: &Shared,
+    feed: &FeedState,
+    partition: &PartitionId,
+    assignment: AssignmentId,
+    rules: &Arc<Rules>,
+    decoded: Vec<(Decoded, Record)>,
+) -> Step {
+    shared.step(|ledger, now| {
+        let Some(slot) = ledger.reading(partition, assignment) else { return Step::Stale };
+        if !Arc::ptr_eq(&shared.rules.get(), rules) {
+            return Step::OtherRules(decoded.into_iter().map(|(_, record)| record).collect());
+        }
+        for (activation, record) in decoded {
+            let origin = Origin { slot, offset: record.offset };
+            admit(feed, ledger, origin, activation, record, now);
+        }
+        Step::Done
+    })
 }
 
 /// An activation and what the rules say of it; or why it is none.
 type Decoded = Result<(Activation, Fate), Undecodable>;
 
-fn decode(
+/// What the records are, in their order. Compressing and looking into large ones holds up no worker.
+async fn decode(
+    shared: &Arc<Shared>,
+    feed: &Arc<FeedState>,
+    partition: &Arc<PartitionId>,
+    rules: &Arc<Rules>,
+    records: Vec<Record>,
+) -> Vec<(Decoded, Record)> {
+    let bytes = match rules.look_into_arguments() {
+        true => usize::MAX, // Small ones may unpack to large ones.
+        false => records.iter().map(|record| record.payload.len()).sum(),
+    };
+    let (shared, feed, partition, rules) = (shared.clone(), feed.clone(), partition.clone(), rules.clone());
+    let work = move || {
+        let now = shared.clock.now().wall;
+        let of = |record: Record| (decode_one(&shared, &feed, &partition, &rules, &record, now), record);
+        records.into_iter().map(of).collect()
+    };
+    heavy::run(bytes, work).await
+}
+
+fn decode_one(
     shared: &Shared,
     feed: &FeedState,
     partition: &PartitionId,

@@ -9,6 +9,7 @@
 //!
 //! Every loop locks the ledger for one short step, and acts on what came out of it without the lock.
 
+mod asking;
 mod claims;
 mod clockwatch;
 mod committer;
@@ -16,6 +17,8 @@ mod demand;
 mod dispatch;
 mod durable;
 mod health;
+mod hearing;
+mod heavy;
 mod ingest;
 mod meters;
 mod payloads;
@@ -100,6 +103,9 @@ pub struct Options {
     pub revocation_wait: Duration,
     /// A commit that takes longer, or a timer that is later, makes the broker unhealthy.
     pub unhealthy_after: Duration,
+    /// So does a topic of which there is more, and room for it, when nothing has come for so long although Kafka answers. A
+    /// minute: longer than a change of leader or a rebalance takes, and than a Kafka that is away is taken for one that answers.
+    pub unread_after: Duration,
 }
 
 impl Default for Options {
@@ -115,6 +121,7 @@ impl Default for Options {
             store_wait: Duration::from_secs(10),
             revocation_wait: Duration::from_secs(3),
             unhealthy_after: Duration::from_secs(5),
+            unread_after: Duration::from_secs(60),
         }
     }
 }
@@ -201,7 +208,7 @@ impl Broker {
     }
 
     /// Health that can be asked for after the broker itself has been moved elsewhere.
-    pub fn health_probe(&self) -> impl Fn() -> Health + Send + Sync + Clone + 'static {
+    pub fn health_probe(&self) -> impl Fn() -> Health + Send + Sync + Clone + use<> {
         let shared = self.shared.clone();
         move || shared.health()
     }
@@ -224,7 +231,7 @@ impl Broker {
     }
 
     /// A way to put rules in force after the broker itself has been moved elsewhere.
-    pub fn rules_setter(&self) -> impl Fn(Rules) + Send + Sync + 'static {
+    pub fn rules_setter(&self) -> impl Fn(Rules) + Send + Sync + use<> {
         let shared = self.shared.clone();
         move |rules| shared.rules.set(rules)
     }
@@ -251,7 +258,7 @@ impl Broker {
         move || shared.stats()
     }
 
-    /// Resolves when the store failed: nothing can be done but to stop.
+    /// Resolves when the store failed, or a loop ended by a bug: nothing can be done but to stop.
     pub async fn failed(&self) {
         self.failed.cancelled().await;
     }
@@ -300,7 +307,14 @@ async fn close_feeds(shared: &Arc<Shared>, closed: bool) -> bool {
             ingest::last_answers(&shared, feed.source.as_ref()).await
         });
     }
-    closing.join_all().await.contains(&true)
+    let mut any = false;
+    while let Some(closed) = closing.join_next().await {
+        match closed {
+            Ok(answered) => any |= answered,
+            Err(panic) => error!(%panic, "a topic was left by a bug of the broker, not in order; the others are"),
+        }
+    }
+    any
 }
 
 async fn load(ports: &Ports, options: &Options) -> Result<Ledger, StoreError> {

@@ -3,11 +3,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures::FutureExt;
 use taskbroker_domain::{
     ledger::{Outgoing, OutgoingKind},
     ports::{
@@ -45,6 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => break,
         }
     }
+    lanes.never_sent(&shared);
     // What is on its way may arrive: whoever waits for the answer need not send it again after the next start.
     let finish = async { while lanes.under_way.join_next().await.is_some() {} };
     if tokio::time::timeout(FINISH_WITHIN, finish).await.is_err() {
@@ -82,10 +85,17 @@ impl Lanes {
                 *busy += 1;
                 let (shared, stop, destination) = (shared.clone(), stop.clone(), *destination);
                 self.under_way.spawn(async move {
-                    publish(&shared, outgoing, &stop).await;
+                    contained(&shared, outgoing, &stop).await;
                     destination
                 });
             }
+        }
+    }
+
+    /// What still waits here when the broker stops was certainly not sent.
+    fn never_sent(&mut self, shared: &Shared) {
+        for outgoing in self.waiting.drain().flat_map(|(_, waiting)| waiting) {
+            shared.step(|ledger, now| ledger.publish_undone(outgoing.handle, now));
         }
     }
 
@@ -101,6 +111,21 @@ fn destination(kind: &OutgoingKind) -> Destination {
         OutgoingKind::Retry { .. } => Destination::Retry,
         OutgoingKind::DeadLetter { .. } => Destination::DeadLetter,
         OutgoingKind::Forward => Destination::Forward,
+    }
+}
+
+/// Publishes, and holds a bug to the one message that it is about: that is parked, with its place given back to the others.
+async fn contained(shared: &Shared, outgoing: Outgoing, stop: &CancellationToken) {
+    let (id, handle) = (outgoing.id.clone(), outgoing.handle);
+    if AssertUnwindSafe(publish(shared, outgoing, stop)).catch_unwind().await.is_err() {
+        error!(%id, "publishing failed by a bug of the broker; the panic message above says where. The task is parked in the store");
+        shared.meters.publish_refused.increment(1);
+        // It may have been sent: an at-most-once task is given up for that, and is then in no state to be parked.
+        shared.step(|ledger, now| {
+            if ledger.publish_failed(handle, true, now) {
+                ledger.publish_refused(handle, "publishing it failed by a bug of the broker", now);
+            }
+        });
     }
 }
 
@@ -124,13 +149,14 @@ async fn publish(shared: &Shared, outgoing: Outgoing, stop: &CancellationToken) 
                 // The outbox says once for each topic why nothing goes out.
                 debug!(id = %outgoing.id, destination = ?message.destination, %error, "not published yet; it is sent again");
                 shared.meters.publish_retried(message.destination, sent);
-                if !shared.step(|ledger, now| ledger.publish_failed(handle, sent, now)) || stop.is_cancelled() {
+                if !shared.step(|ledger, now| ledger.publish_failed(handle, sent, now)) {
                     return;
                 }
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(backoff)).await.is_none() {
-            return;
+            // The last try certainly sent nothing, nor did those before it, where that matters.
+            return shared.step(|ledger, now| ledger.publish_undone(handle, now));
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::shared::Shared;
+use super::{heavy, shared::Shared};
 
 /// How many places of the ledger are looked at under one hold of its lock, so that workers need not wait long.
 const STEP: usize = 1024;
@@ -71,7 +71,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-async fn sweep(shared: &Shared, rules: &Rules) {
+async fn sweep(shared: &Arc<Shared>, rules: &Arc<Rules>) {
     let (mut from, mut dropped, mut forwarded) = (Some(0), 0, 0);
     while let Some(begin) = from {
         let Swept { next, dropped: named, forwarded: demoted, undecided } =
@@ -83,7 +83,7 @@ async fn sweep(shared: &Shared, rules: &Rules) {
             undecided.iter().filter_map(|handle| ledger.look(*handle)).collect()
         };
         for some in in_parts(looks) {
-            let (named, demoted) = judge(shared, rules, &some).await;
+            let (named, demoted) = judge(shared, rules, some).await;
             dropped += named;
             forwarded += demoted;
         }
@@ -97,7 +97,7 @@ async fn sweep(shared: &Shared, rules: &Rules) {
 
 /// Looks into the arguments of these tasks and does what the rules say. Returns how many were dropped, and how many are
 /// forwarded. What cannot be read is kept.
-async fn judge(shared: &Shared, rules: &Rules, some: &[Look]) -> (usize, usize) {
+async fn judge(shared: &Arc<Shared>, rules: &Arc<Rules>, some: Vec<Look>) -> (usize, usize) {
     let missing: Vec<Key> = some.iter().filter(|look| look.payload.is_none()).map(|look| look.handle.key).collect();
     let read: HashMap<Key, Bytes> = match missing.is_empty() {
         true => HashMap::new(),
@@ -106,13 +106,7 @@ async fn judge(shared: &Shared, rules: &Rules, some: &[Look]) -> (usize, usize) 
             HashMap::new()
         }),
     };
-    let fates: Vec<(Handle, Fate)> = some
-        .iter()
-        .filter_map(|look| {
-            let payload = look.payload.as_ref().or_else(|| read.get(&look.handle.key))?;
-            Some((look.handle, rules.fate(&look.route, |selector| shared.codec.selects(payload, selector))))
-        })
-        .collect();
+    let fates = look_into(shared, rules, some, read).await;
     shared.step(|ledger, now| {
         let mut count = |wanted: Fate| {
             let fitting = fates.iter().filter(|(_, fate)| *fate == wanted);
@@ -121,6 +115,21 @@ async fn judge(shared: &Shared, rules: &Rules, some: &[Look]) -> (usize, usize) 
         count(Fate::Keep);
         (count(Fate::Drop), count(Fate::Forward))
     })
+}
+
+/// What the rules say by the arguments, which may have to be unpacked: nobody else waits for that.
+async fn look_into(
+    shared: &Shared,
+    rules: &Arc<Rules>,
+    some: Vec<Look>,
+    read: HashMap<Key, Bytes>,
+) -> Vec<(Handle, Fate)> {
+    let (rules, codec) = (rules.clone(), shared.codec.clone());
+    let fate = move |look: &Look| {
+        let payload = look.payload.as_ref().or_else(|| read.get(&look.handle.key))?;
+        Some((look.handle, rules.fate(&look.route, |selector| codec.selects(payload, selector))))
+    };
+    heavy::run(usize::MAX, move || some.iter().filter_map(fate).collect()).await
 }
 
 /// In parts that are small enough to be read back at once.

@@ -20,7 +20,7 @@ use taskbroker_domain::{
         source::{ActivationSource, GroupCommit},
         store::{ActivationStore, Usage},
     },
-    time::Now,
+    time::{Now, Steady},
 };
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -29,6 +29,7 @@ use super::{
     Feed, Options, Ports,
     durable::Durable,
     health::Pulse,
+    hearing::Hearing,
     meters::{FeedMeters, Meters},
     rules::InForce,
     shares::{Share, Shares},
@@ -69,16 +70,17 @@ pub(super) struct FeedState {
     pub(super) source: Arc<dyn ActivationSource>,
     pub(super) codec: Arc<dyn ActivationCodec>,
     pub(super) room_changed: Notify,
+    pub(super) hearing: Hearing,
     paused: Mutex<Option<Full>>,
     pub(super) meters: FeedMeters,
 }
 
 impl FeedState {
-    fn new(index: usize, feed: Feed) -> Arc<Self> {
+    fn new(index: usize, feed: Feed, now: Steady) -> Arc<Self> {
         let Feed { topic, source, codec } = feed;
         let meters = FeedMeters::new(&topic);
-        let paused = Mutex::default();
-        Arc::new(Self { index, topic, source, codec, room_changed: Notify::new(), paused, meters })
+        let (paused, hearing) = (Mutex::default(), Hearing::new(now));
+        Arc::new(Self { index, topic, source, codec, room_changed: Notify::new(), hearing, paused, meters })
     }
 
     /// Room as it is, but for a feed that paused: too little is none.
@@ -127,10 +129,12 @@ impl Alarm {
 impl Shared {
     pub(super) fn new(ports: Ports, options: Options, ledger: Ledger) -> Self {
         let Ports { store, feeds, outbox, codec, clock } = ports;
-        let feeds: Vec<_> = feeds.into_iter().enumerate().map(|(index, feed)| FeedState::new(index, feed)).collect();
+        let now = clock.now().steady;
+        let feeds: Vec<_> =
+            feeds.into_iter().enumerate().map(|(index, feed)| FeedState::new(index, feed, now)).collect();
         Self {
             ledger: Mutex::new(ledger),
-            pulse: Pulse::new(clock.now().steady),
+            pulse: Pulse::new(now),
             store,
             outbox,
             codec,

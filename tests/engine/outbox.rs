@@ -107,3 +107,84 @@ async fn a_destination_that_hangs_holds_up_nothing_but_its_own() {
     let messages = world.delivered(1).await;
     assert_eq!(messages[0].destination, Destination::Retry);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bug_in_publishing_parks_the_one_message_and_gives_its_place_back() {
+    let mut options = options();
+    options.publish_concurrency = 1;
+    let world = World::new(options).await;
+    world.produce(&dead_letter(task("a")));
+    world.produce(&dead_letter(task("b")));
+    world.next().await;
+    world.next().await;
+    world.outbox.next(Outcome::Panics);
+    world.report("a", Verdict::Failure).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.report("b", Verdict::Failure).await.unwrap();
+    let sent = pb::TaskActivation::decode(world.delivered(1).await.remove(0).payload).unwrap();
+    assert_eq!(sent.id, "b");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((world.broker.stats().depths.parked, world.broker.stats().in_flight), (1, 1));
+    world.balanced();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_at_most_once_retry_that_a_bug_may_have_sent_fails() {
+    let world = World::new(options()).await;
+    world.outbox.next(Outcome::Panics);
+    world.produce(&at_most_once(task("a")));
+    world.next().await;
+    world.retry("a").await;
+    world.empty().await;
+    assert_eq!((world.outbox.attempts(), world.broker.stats().totals.discarded), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_at_most_once_retry_that_was_certainly_not_sent_before_a_stop_is_sent_after_it() {
+    let world = World::new(options()).await;
+    world.outbox.usually(Outcome::NotSent);
+    world.produce(&at_most_once(task("a")));
+    world.next().await;
+    world.retry("a").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(world.outbox.attempts() > 1);
+    let world = world.restart().await;
+    world.outbox.usually(Outcome::Delivered);
+    assert_eq!(world.delivered(1).await.len(), 1);
+    world.empty().await;
+    assert_eq!(world.broker.stats().totals.discarded, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_at_most_once_retry_behind_one_that_hangs_was_certainly_not_sent() {
+    let mut options = options();
+    options.publish_concurrency = 1;
+    let world = World::new(options).await;
+    world.produce(&task("hangs"));
+    world.produce(&at_most_once(task("behind")));
+    world.next().await;
+    world.next().await;
+    world.outbox.next(Outcome::Hangs);
+    world.retry("hangs").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.retry("behind").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let world = world.restart().await;
+    assert_eq!(world.delivered(2).await.len(), 2);
+    world.empty().await;
+    assert_eq!(world.broker.stats().totals.discarded, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_at_most_once_retry_under_way_at_a_stop_stays_in_doubt() {
+    let world = World::new(options()).await;
+    world.outbox.next(Outcome::Hangs);
+    world.produce(&at_most_once(task("a")));
+    world.next().await;
+    world.retry("a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.outbox.attempts(), 1);
+    let world = world.restart().await;
+    world.empty().await;
+    assert_eq!((world.outbox.messages().len(), world.outbox.attempts()), (0, 1), "it is not sent again");
+}

@@ -9,6 +9,7 @@ use taskbroker_domain::{
     activation::{ActivationId, PartitionId, RetryWish, TopicId},
     ports::{
         clock::Clock,
+        codec::ActivationCodec,
         outbox::Message,
         service::{Offer, Report, Reported, TaskService, Unavailable, Verdict, Wanted},
         source::Record,
@@ -53,6 +54,7 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) workers: Arc<dyn TaskService>,
     clock: Arc<SimulatedClock>,
+    codec: Arc<dyn ActivationCodec>,
 }
 
 pub(crate) fn partition(number: i32) -> Arc<PartitionId> {
@@ -79,9 +81,14 @@ impl World {
     }
 
     pub(crate) async fn unassigned(options: Options) -> Self {
+        Self::with_codec(options, Arc::new(Codec::default())).await
+    }
+
+    /// A broker whose records are read by this codec. It reads nothing yet.
+    pub(crate) async fn with_codec(options: Options, codec: Arc<dyn ActivationCodec>) -> Self {
         let (log, store, outbox) = (MemoryLog::new(), MemoryStore::new(Uuid::from_u128(1)), MemoryOutbox::default());
         let clock = Arc::new(SimulatedClock::new());
-        Self::start(log, store, outbox, options, clock).await
+        Self::start(log, store, outbox, options, clock, codec).await
     }
 
     async fn start(
@@ -90,35 +97,35 @@ impl World {
         outbox: MemoryOutbox,
         options: Options,
         clock: Arc<SimulatedClock>,
+        codec: Arc<dyn ActivationCodec>,
     ) -> Self {
         let source = log.member();
-        let codec = Arc::new(Codec::default());
         let feed = Feed { topic: "taskworker".into(), source: Arc::new(source.clone()), codec: codec.clone() };
         let ports = Ports {
             store: Arc::new(store.clone()),
             feeds: vec![feed],
             outbox: Arc::new(outbox.clone()),
-            codec,
+            codec: codec.clone(),
             clock: clock.clone(),
         };
         let broker = Broker::start(ports, options.clone()).await.unwrap();
         let workers = broker.service();
-        Self { log, source, store, outbox, partition: partition(0), options, broker, workers, clock }
+        Self { log, source, store, outbox, partition: partition(0), options, broker, workers, clock, codec }
     }
 
     /// Another life of the broker on the same store, log and outbox; the present one is dropped as it is.
     pub(crate) async fn crash(self) -> Self {
-        let Self { log, source, store, outbox, partition, options, broker, clock, .. } = self;
+        let Self { log, source, store, outbox, partition, options, broker, clock, codec, .. } = self;
         source.lose(&[partition]);
         drop(broker);
-        Self::start(log, store.clone(), outbox, options, clock).await
+        Self::start(log, store.clone(), outbox, options, clock, codec).await
     }
 
     /// Stops in good order and starts again.
     pub(crate) async fn restart(self) -> Self {
-        let Self { log, store, outbox, options, broker, clock, .. } = self;
+        let Self { log, store, outbox, options, broker, clock, codec, .. } = self;
         broker.shut_down(Duration::from_secs(5)).await;
-        Self::start(log, store, outbox, options, clock).await
+        Self::start(log, store, outbox, options, clock, codec).await
     }
 
     pub(crate) fn produce(&self, activation: &pb::TaskActivation) -> i64 {

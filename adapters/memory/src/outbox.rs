@@ -16,12 +16,16 @@ pub enum Outcome {
     Delivered,
     /// It did not arrive; trying again may help.
     Unavailable,
+    /// It certainly did not leave; trying again may help.
+    NotSent,
     /// It never will.
     Refused,
     /// It is durable, but its sender learns that it is not.
     AcknowledgementLost,
     /// It does not arrive, and its sender learns nothing.
     Hangs,
+    /// The outbox has a bug.
+    Panics,
 }
 
 /// An outbox whose messages can be looked at. Clones share them.
@@ -102,12 +106,14 @@ impl Outbox for MemoryOutbox {
                 Ok(())
             }
             Outcome::Unavailable => Err(PublishError::Unavailable("as the test wished".into())),
+            Outcome::NotSent => Err(PublishError::NotSent("as the test wished".into())),
             Outcome::Refused => Err(PublishError::Refused("as the test wished".into())),
             Outcome::AcknowledgementLost => {
                 self.deliver(message);
                 Err(PublishError::Unavailable("the acknowledgement was lost".into()))
             }
             Outcome::Hangs => std::future::pending().await,
+            Outcome::Panics => std::panic::resume_unwind(Box::new("as the test wished")),
         }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) struct Member {
     mode: CommitMode,
     held: Vec<GroupCommit>,
     disconnected: bool,
+    stuck: bool,
     closed: bool,
     /// The partition that was served last: the next one comes first.
     served: Option<Arc<PartitionId>>,
@@ -163,6 +164,11 @@ impl MemorySource {
             member.disconnected = !up;
             member.events.push_back(SourceEvent::Connection { up });
         });
+    }
+
+    /// Whether it reads nothing although the log can be reached, as if it had a bug.
+    pub fn is_stuck(&self, stuck: bool) {
+        self.change(|state, member| state.members[member].stuck = stuck);
     }
 
     fn let_go(&self, partitions: &[Arc<PartitionId>], commits: &[GroupCommit]) {
@@ -272,7 +278,7 @@ impl State {
         if let Some(event) = me.events.pop_front() {
             return Some(event);
         }
-        if me.closed || me.disconnected {
+        if me.closed || me.disconnected || me.stuck {
             return None;
         }
         let turn = me.turn();

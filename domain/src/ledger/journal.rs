@@ -61,6 +61,13 @@ struct Taken {
     positions: Vec<Position>,
 }
 
+impl Journal {
+    /// What the next commit is to bring up to date.
+    pub(super) fn changed(&self) -> &[Handle] {
+        &self.dirty
+    }
+}
+
 impl Ledger {
     /// When the next commit is wanted, given that none is under way.
     pub fn commit_wanted(&self, now: Now) -> CommitWanted {
@@ -90,6 +97,7 @@ impl Ledger {
     /// waiting for the reports on them. None while a commit is under way.
     pub fn take_closing_commit(&mut self, now: Now) -> Option<Commit> {
         self.partitions.flush_all();
+        self.undo_untaken(now);
         self.look_behind(now);
         self.take(now, !self.is_catching_up())
     }

@@ -93,6 +93,24 @@ impl Ledger {
         self.apply(handle, Event::PublishFailed, now).is_ok()
     }
 
+    /// The broker stops, and it was certainly not sent since its beginning was journalled: the journal says so, and the next
+    /// start sends it. For others than at-most-once tasks there is nothing to say: they are sent again in any case.
+    pub fn publish_undone(&mut self, handle: Handle, now: Now) {
+        if self.entry(handle).is_some_and(Entry::journals_beginning)
+            && self.apply(handle, Event::PublishUndone, now).is_ok()
+        {
+            self.mark_soon(handle, now);
+        }
+    }
+
+    /// The same of all that nobody took since its beginning was journalled, or is to be.
+    pub(super) fn undo_untaken(&mut self, now: Now) {
+        let journalling = self.journal.changed().to_vec();
+        for handle in std::mem::take(&mut self.outgoing).into_iter().chain(journalling) {
+            self.publish_undone(handle, now);
+        }
+    }
+
     /// Kafka refuses it for good: it is parked.
     pub fn publish_refused(&mut self, handle: Handle, reason: &str, now: Now) {
         if self.apply(handle, Event::PublishRefused(reason.into()), now).is_ok() {

@@ -55,6 +55,16 @@ impl Ledger {
         }
     }
 
+    /// How many records of a topic are known to be in its log beyond what was read of the partitions that are being read.
+    pub fn unread(&self, topic: &str) -> u64 {
+        let read = self.partitions.iter().filter(|partition| partition.phase == Phase::Reading);
+        let unread = |partition: &Partition| {
+            let next = partition.tracker.next().unwrap_or(partition.log_end);
+            u64::try_from(partition.log_end.saturating_sub(next)).unwrap_or(0)
+        };
+        read.filter(|partition| *partition.id().topic == *topic).map(unread).sum()
+    }
+
     pub(super) fn position_changed(&mut self, slot: Slot, now: Now) {
         if let Some(partition) = self.partitions.slots.get_mut(&slot) {
             partition.dirty = true;

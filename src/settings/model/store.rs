@@ -29,6 +29,8 @@ pub struct Store {
     pub max_unserved: NonZeroUsize,
     /// Retries and dead letters that wait to be published.
     pub max_outbox: NonZeroUsize,
+    /// Retries and dead letters that Kafka refused for good.
+    pub max_parked: NonZeroUsize,
     /// How often a lease may be lost before the task fails.
     pub max_lost_leases: NonZeroU32,
     /// What is added to a task's own deadline.

@@ -26,6 +26,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Store {
         max_processing: reader.read_within("store.max_processing_count", count()),
         max_unserved: reader.read_within("store.max_unserved_count", count()),
         max_outbox: reader.read_within("store.max_outbox_count", count()),
+        max_parked: reader.read_within("store.max_parked_count", count()),
         max_lost_leases: reader.read_within("store.max_processing_attempts", NonZeroU32::MIN..=LOST_LEASES_MOST),
         deadline_grace: Duration::from_secs(reader.read_within("store.processing_deadline_grace_sec", 0..=86_400)),
         payload_memory_bytes: reader.read_within("store.payload_memory_bytes", least_memory..=NonZeroUsize::MAX),

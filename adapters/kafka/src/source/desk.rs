@@ -80,7 +80,7 @@ pub(super) struct Desk {
     pub(super) options: KafkaSourceOptions,
     pub(super) topic: Arc<str>,
     pub(super) group: Arc<str>,
-    pub(super) inbox: Inbox,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) waker: Waker,
     commands: Mutex<mpsc::Sender<Command>>,
     numbers: AtomicU64,
@@ -94,7 +94,7 @@ impl Desk {
         Self {
             topic: options.topic.as_str().into(),
             group: options.group.as_str().into(),
-            inbox: Inbox::new(options.batch_max.get(), waker.clone()),
+            inbox: Arc::new(Inbox::new(options.batch_max.get(), waker.clone())),
             options,
             waker,
             commands: Mutex::new(commands),

@@ -1,6 +1,10 @@
 //! What the polling thread has for the caller of `receive`: tidings, which come first, and records, which wait for room.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    panic::resume_unwind,
+    sync::{Arc, Mutex},
+};
 
 use taskbroker_domain::ports::source::SourceEvent;
 use tokio::sync::Notify;
@@ -25,6 +29,8 @@ struct State {
     stream: VecDeque<SourceEvent>,
     records: usize,
     bytes: usize,
+    /// The thread that fills this, by its name, has ended by a bug: nothing comes any more.
+    deserted: Option<&'static str>,
 }
 
 impl Inbox {
@@ -32,10 +38,14 @@ impl Inbox {
         Self { state: Mutex::default(), arrived: Notify::new(), waker, records_max }
     }
 
-    /// The next event; records only if there is room. Loses nothing when cancelled.
+    /// The next event; records only if there is room. Loses nothing when cancelled. When the thread that fills this has ended
+    /// by a bug, that goes on here: nobody waits for ever for what does not come.
     pub(super) async fn next(&self, room: usize) -> SourceEvent {
         loop {
             let arrived = self.arrived.notified();
+            if let Some(thread) = self.lock().deserted {
+                resume_unwind(Box::new(format!("the thread {thread} ended by a bug")));
+            }
             if let Some(event) = self.take(room) {
                 return event;
             }
@@ -60,6 +70,11 @@ impl Inbox {
     pub(super) fn tell(&self, event: SourceEvent) {
         self.lock().tidings.push_back(event);
         self.arrived.notify_one();
+    }
+
+    /// Says, should this thread end by a bug, that nothing comes any more. To be kept as long as the thread runs.
+    pub(super) fn guard(self: &Arc<Self>, thread: &'static str) -> Guard {
+        Guard { inbox: self.clone(), thread }
     }
 
     /// Adds to the stream of records.
@@ -92,6 +107,25 @@ impl Inbox {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// See [`Inbox::guard`].
+pub(super) struct Guard {
+    inbox: Arc<Inbox>,
+    thread: &'static str,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                thread = self.thread,
+                "a thread of the Kafka client ended by a bug; the panic message above says where"
+            );
+            self.inbox.lock().deserted = Some(self.thread);
+            self.inbox.arrived.notify_one();
+        }
     }
 }
 
@@ -156,8 +190,6 @@ fn partition_of(event: &SourceEvent) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
-    use std::sync::Arc;
 
     use bytes::Bytes;
     use taskbroker_domain::{
@@ -226,5 +258,27 @@ mod tests {
         inbox.drop_records(|partition| partition == 0);
         assert_eq!((inbox.room(), inbox.waiting()), (6, 4));
         assert_eq!(offsets(inbox.take(9)), [0, 1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_ends_by_a_bug_is_not_waited_for() {
+        let inbox = Arc::new(inbox());
+        let guard = inbox.guard("kafka-source");
+        let ended = std::thread::spawn(move || {
+            let _guard = guard;
+            panic!("as the test wished");
+        });
+        assert!(ended.join().is_err());
+        let next = tokio::spawn(async move { inbox.next(1).await }).await;
+        let reason = *next.unwrap_err().into_panic().downcast::<String>().unwrap();
+        assert_eq!(reason, "the thread kafka-source ended by a bug");
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_ends_as_it_should_deserts_nobody() {
+        let inbox = Arc::new(inbox());
+        drop(inbox.guard("kafka-watch"));
+        inbox.push(records(0, 0..1));
+        assert_eq!(offsets(Some(inbox.next(1).await)), [0]);
     }
 }

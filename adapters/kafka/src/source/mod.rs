@@ -66,6 +66,7 @@ impl KafkaSource {
         let (hand_over, handed_over) = mpsc::channel::<Poller>();
         let thread = thread::Builder::new().name("kafka-source".to_owned()).spawn(move || {
             if let Ok(poller) = handed_over.recv() {
+                let _guard = poller.guard("kafka-source");
                 poller.run();
             }
         })?;

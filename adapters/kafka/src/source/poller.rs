@@ -11,6 +11,7 @@ use taskbroker_domain::ports::source::{GroupCommit, SourceEvent};
 use super::{
     SourceError, TopicStatus,
     desk::{Command, Desk},
+    inbox::Guard,
     member::{Ejected, Member},
     watch::{Sight, Watch},
 };
@@ -49,8 +50,14 @@ impl Poller {
                 desk.post(Command::Sighted(sight));
             }
         };
-        let watch = Watch::start(&desk.options, report).map_err(|error| SourceError::Client(error.to_string()))?;
+        let watch = Watch::start(&desk.options, desk.inbox.guard("kafka-watch"), report)
+            .map_err(|error| SourceError::Client(error.to_string()))?;
         Ok(Self { desk, commands, watch, membership: Membership::In(Box::new(member)) })
+    }
+
+    /// Says, should this thread end by a bug, that nothing comes any more.
+    pub(super) fn guard(&self, thread: &'static str) -> Guard {
+        self.desk.inbox.guard(thread)
     }
 
     pub(super) fn run(mut self) {

@@ -13,7 +13,7 @@ use taskbroker_domain::{
     ports::source::{AssignmentId, Committed},
 };
 
-use super::{happenings::GroupConsumer, member::reap};
+use super::{happenings::GroupConsumer, inbox::Guard, member::reap};
 use crate::native::{self, CommittedEntry, Failure, TopicSight};
 
 /// How long each question may take, and how long to wait after one that failed.
@@ -74,8 +74,9 @@ enum SurveyError {
 }
 
 /// Surveys in the background and hands each finding to `report`; no more of them once they are not wanted any more.
-pub(super) fn start(survey: Survey, report: impl Fn(Findings) + Send + 'static) -> std::io::Result<()> {
+pub(super) fn start(survey: Survey, guard: Guard, report: impl Fn(Findings) + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name("kafka-survey".to_owned()).spawn(move || {
+        let _guard = guard;
         survey.until_answered(report);
         reap(survey.consumer);
     })?;

@@ -18,7 +18,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-use super::KafkaSourceOptions;
+use super::{KafkaSourceOptions, inbox::Guard};
 use crate::native::{self, Failure, TopicSight};
 
 /// How long the cluster may take to answer before it counts as away.
@@ -39,6 +39,7 @@ impl Watch {
     /// Starts watching; `report` is called with each sight.
     pub(super) fn start(
         options: &KafkaSourceOptions,
+        guard: Guard,
         report: impl Fn(Sight) + Send + 'static,
     ) -> Result<Self, WatchError> {
         let client = options.connection_config().create_with_context(Quiet::default())?;
@@ -51,7 +52,10 @@ impl Watch {
             nudged,
             ended: Arc::clone(&ended),
         };
-        thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || watcher.run(report))?;
+        thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || {
+            let _guard = guard;
+            watcher.run(report);
+        })?;
         Ok(Self { nudge, ended })
     }
 

@@ -227,7 +227,8 @@ impl Member {
                 desk.post(Command::Surveyed(findings));
             }
         };
-        survey::start(survey, report).map_err(|error| Ejected::Fatal(format!("no thread for a survey: {error}")))
+        let guard = self.desk.inbox.guard("kafka-survey");
+        survey::start(survey, guard, report).map_err(|error| Ejected::Fatal(format!("no thread for a survey: {error}")))
     }
 
     fn surveyed(&mut self, findings: Findings) {
