@@ -124,6 +124,17 @@ fn certificates_that_cannot_be_used_are_named_and_end_with_1() {
     assert!(log.contains("grpc_tls_certificate: cannot read /no/such.pem: No such file"), "{log}");
     let log = place.refused(&format!("grpc_tls_certificate: '{certificate}'\ngrpc_tls_key: '{}'", shown(&broken)));
     assert!(log.contains("grpc_tls_key"), "{log}");
+    let log = place.refused(&format!("grpc_tls_certificate: '{}'\ngrpc_tls_key: '{key}'", shown(&broken)));
+    assert!(log.contains("grpc_tls_certificate"), "{log}");
+    let (_, of_another) = place.certificate();
+    place.write("another.key", &of_another);
+    let another = shown(&place.path("another.key"));
+    let log = place.refused(&format!("grpc_tls_certificate: '{certificate}'\ngrpc_tls_key: '{another}'"));
+    assert!(log.contains("certificate and key do not belong together"), "{log}");
+    // Nobody can read a directory, whoever runs this.
+    let unreadable = shown(place.directory.path());
+    let log = place.refused(&format!("grpc_tls_certificate: '{certificate}'\ngrpc_tls_key: '{unreadable}'"));
+    assert!(log.contains(&format!("grpc_tls_key: cannot read {unreadable}: Is a directory")), "{log}");
     let push = "delivery_mode: push\nworker_map: { app: 'https://localhost:1' }\n";
     let log = place.refused(&format!("{push}push: {{ tls_ca: '{}' }}", shown(&broken)));
     assert!(log.contains("push.tls_ca: cannot read") && log.contains("it holds no PEM certificate"), "{log}");

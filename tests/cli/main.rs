@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod check_config;
+mod clock;
 mod connect;
 mod dev;
 mod encryption;

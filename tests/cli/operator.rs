@@ -1,6 +1,11 @@
 //! What an operator can cause or meet at a start, and what is said of it: the end's code, and one line that names the thing.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::Permissions,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -207,4 +212,66 @@ fn a_health_check_says_whether_a_broker_is_there() {
     assert!((0..400).any(|_| check().code == Some(0)), "{}", check().stderr);
     assert_eq!(daemon.stop(Duration::from_secs(20)).code, Some(0));
     assert_eq!(check().code, Some(1), "it is gone");
+}
+
+#[test]
+fn an_empty_secret_with_which_anybody_could_sign() {
+    let ended = Place::new().with("TASKBROKER_GRPC_SHARED_SECRET", "[\"hush\", \"\"]").refused();
+    ended.because(2, &["grpc_shared_secret", "TASKBROKER_GRPC_SHARED_SECRET"]);
+    assert!(!ended.stderr.contains("hush"), "a secret is not shown: {}", ended.stderr);
+}
+
+#[test]
+fn a_worker_that_is_not_there_is_named_and_waited_for() {
+    let place = Place::new()
+        .with("TASKBROKER_DELIVERY_MODE", "push")
+        .with("TASKBROKER_GRPC_PORT", free_port("127.0.0.4"))
+        .with("TASKBROKER_WORKER_MAP", "{sentry=\"http://127.0.0.1:1\"}")
+        .with("TASKBROKER_CANARY_TASKS", "1");
+    let mut daemon = Running::start_with(&["-c", &place.config()], &place.environment);
+    let said = daemon.complaint("the worker of this application takes no tasks (worker_map)");
+    let line = said.lines().last().unwrap();
+    assert!(line.contains(" WARN ") && line.contains("http://127.0.0.1:1") && line.contains("sentry"), "{line}");
+    let ended = daemon.stop(Duration::from_secs(20));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!format!("{said}{}", ended.stderr).contains(" ERROR "), "{said}{}", ended.stderr);
+}
+
+fn free_port(host: &str) -> String {
+    std::net::TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// This machine's user without rights, and the program that becomes one.
+const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// What the daemon says when somebody else than root starts it; `None`, with the reason said: that cannot be tried here.
+fn refused_to_nobody(place: &Place) -> Option<Ended> {
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let arguments: &[&str] = if is_root { &NOBODY } else { &["env"] };
+    let as_nobody = |program: &str| {
+        let mut command = std::process::Command::new(arguments[0]);
+        command.args(&arguments[1..]).arg(program);
+        command
+    };
+    let binary = env!("CARGO_BIN_EXE_taskbroker");
+    let can_start = as_nobody(binary).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !can_start {
+        #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
+        {
+            eprintln!("left out: nobody cannot start {binary} here, or setpriv is missing");
+        }
+        return None;
+    }
+    Some(Ended::from(as_nobody(binary).args(["-c", &place.config()]).output().unwrap()))
+}
+
+#[test]
+fn a_directory_of_the_store_that_may_not_be_written() {
+    let place = Place::new();
+    std::fs::set_permissions(place.path(), Permissions::from_mode(0o555)).unwrap();
+    if let Some(ended) = refused_to_nobody(&place) {
+        ended.because(1, &["the broker does not start", "store.sqlite"]);
+        assert!(ended.stderr.contains("let the user that runs the broker read and write there"), "{}", ended.stderr);
+    }
+    std::fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
 }
