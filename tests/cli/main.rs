@@ -10,4 +10,5 @@ mod help;
 mod operator;
 mod program;
 mod run;
+mod secured;
 mod stores;

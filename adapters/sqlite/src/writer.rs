@@ -43,7 +43,17 @@ impl Writer {
         routes: Routes,
     ) -> Self {
         let prune_at = ROUTES_MAX;
-        Self { options, path, conn: Some(conn), routes, routes_stale: true, closed: None, prune_at, stopped: None, lock }
+        Self {
+            options,
+            path,
+            conn: Some(conn),
+            routes,
+            routes_stale: true,
+            closed: None,
+            prune_at,
+            stopped: None,
+            lock,
+        }
     }
 
     /// Gets ready for a commit: a connection that works, routes that are known, a log that may grow.

@@ -301,6 +301,9 @@ fn nulls(to: &mut SqliteArguments, count: usize) -> Result<(), StoreError> {
     (0..count).try_for_each(|_| add(to, None::<i64>))
 }
 
-pub(super) fn add<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(to: &mut SqliteArguments, value: T) -> Result<(), StoreError> {
+pub(super) fn add<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(
+    to: &mut SqliteArguments,
+    value: T,
+) -> Result<(), StoreError> {
     to.add(value).map_err(|error| StoreError::Failed(format!("encoding a commit: {error}")))
 }

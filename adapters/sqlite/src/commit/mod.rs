@@ -96,11 +96,7 @@ impl Call {
     }
 
     /// A statement that takes a JSON list; left out if the list has no element.
-    fn list<T: Serialize>(
-        &mut self,
-        statement: &str,
-        list: impl IntoIterator<Item = T>,
-    ) -> Result<(), StoreError> {
+    fn list<T: Serialize>(&mut self, statement: &str, list: impl IntoIterator<Item = T>) -> Result<(), StoreError> {
         match encode::list(list)? {
             Some(list) => self.one(statement, list),
             None => Ok(()),
