@@ -24,6 +24,8 @@ use taskbroker_proto::{
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const KAFKA_TIME: Timestamp = Timestamp::from_millis(1_700_000_000_123);
 const RECEIVED_AT: Timestamp = Timestamp::from_millis(1_799_999_990_500);
+/// The whole millisecond in which its last nanosecond ends: from where a delay counts.
+const RECEIVED_BY: Timestamp = Timestamp::from_millis(1_799_999_990_501);
 
 fn activation() -> TaskActivation {
     TaskActivation {
@@ -86,7 +88,7 @@ fn every_field_the_broker_needs_is_read() {
     assert_eq!(read.received_at, RECEIVED_AT);
     assert_eq!(read.terms.run_limit, Duration::from_secs(10));
     assert_eq!(read.terms.expires_at, Some(RECEIVED_AT.saturating_add(Duration::from_secs(600))));
-    assert_eq!(read.terms.delayed_until, Some(RECEIVED_AT.saturating_add(Duration::from_secs(60))));
+    assert_eq!(read.terms.delayed_until, Some(RECEIVED_BY.saturating_add(Duration::from_secs(60))));
     assert!(read.terms.at_most_once);
     assert_eq!(read.terms.on_failure, OnFailure::DeadLetter);
     assert_eq!(read.terms.attempt, 2);
@@ -138,7 +140,7 @@ fn absurd_durations_are_cut() {
     let terms = decoded(&absurd).terms;
     assert_eq!(terms.run_limit, RUN_LIMIT_MAX);
     assert_eq!(terms.expires_at, Some(Timestamp::MAX));
-    assert_eq!(terms.delayed_until, Some(RECEIVED_AT.saturating_add(Duration::from_secs(3600))));
+    assert_eq!(terms.delayed_until, Some(RECEIVED_BY.saturating_add(Duration::from_secs(3600))));
 }
 
 #[test]
@@ -153,9 +155,21 @@ fn the_longest_delay_is_a_setting_and_a_delay_of_zero_is_none() {
     let delayed = |delay| TaskActivation { received_at: activation().received_at, delay, ..minimal() }.encode_to_vec();
     let codec = Codec::new(Duration::from_secs(5));
     let until = |delay| codec.decode(&record(delayed(delay)), &partition(), NOW).unwrap().terms.delayed_until;
-    assert_eq!(until(Some(100)), Some(RECEIVED_AT.saturating_add(Duration::from_secs(5))));
+    assert_eq!(until(Some(100)), Some(RECEIVED_BY.saturating_add(Duration::from_secs(5))));
     assert_eq!(until(Some(0)), None);
     assert_eq!(until(None), None);
+}
+
+#[test]
+fn a_delay_ends_with_the_millisecond_and_never_before() {
+    let until = |nanos| {
+        let received_at = Some(prost_types::Timestamp { seconds: 100, nanos });
+        decoded(&TaskActivation { received_at, delay: Some(2), expires: Some(3), ..minimal() }).terms
+    };
+    assert_eq!(until(5_000_000).delayed_until, Some(Timestamp::from_millis(102_005)));
+    assert_eq!(until(5_000_001).delayed_until, Some(Timestamp::from_millis(102_006)));
+    assert_eq!(until(5_999_999).delayed_until, Some(Timestamp::from_millis(102_006)));
+    assert_eq!(until(5_999_999).expires_at, Some(Timestamp::from_millis(103_005)), "and an expiry not after it");
 }
 
 #[test]

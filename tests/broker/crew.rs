@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use taskbroker_proto::pb::{TaskActivation, TaskActivationStatus};
+use taskbroker_proto::pb::TaskActivation;
 use taskbroker_support::{
     broker::{BrokerProcess, Setup, Worker},
     kafka::{Kafka, Message},
@@ -29,7 +29,7 @@ const LAST_REPORTS: Duration = Duration::from_secs(20);
 pub(crate) struct Crew {
     witness: Arc<Witness>,
     stop: CancellationToken,
-    workers: JoinSet<()>,
+    workers: JoinSet<usize>,
     work: u64,
 }
 
@@ -44,6 +44,7 @@ impl Crew {
         for number in 0..count {
             let hand = Hand {
                 worker: broker.worker()?,
+                port: broker.grpc_port(),
                 witness: self.witness.clone(),
                 stop: self.stop.clone(),
                 chance: Chance::of(number),
@@ -54,15 +55,16 @@ impl Crew {
         Ok(())
     }
 
-    /// Tells all to finish, and waits for them.
-    pub(crate) async fn dismiss(mut self) {
+    /// Tells all to finish, and waits for them. How many tasks each has had.
+    pub(crate) async fn dismiss(self) -> Vec<usize> {
         self.stop.cancel();
-        while self.workers.join_next().await.is_some() {}
+        self.workers.join_all().await
     }
 }
 
 struct Hand {
     worker: Worker,
+    port: u16,
     witness: Arc<Witness>,
     stop: CancellationToken,
     chance: Chance,
@@ -70,34 +72,41 @@ struct Hand {
 }
 
 impl Hand {
-    async fn run(mut self) {
+    async fn run(mut self) -> usize {
+        let mut had = 0;
         while !self.stop.is_cancelled() {
             let asked = Instant::now();
             match self.worker.fetch().await {
-                Ok(Some(task)) => self.work_on(task, asked).await,
+                Ok(Some(task)) => had += self.work_on(task, asked).await,
                 Ok(None) | Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
+        had
     }
 
-    /// Works on a task and on those that come with the answers.
-    async fn work_on(&mut self, task: TaskActivation, asked: Instant) {
-        let mut next = Some((task, asked));
+    /// Works on a task and on those that come with the answers. How many there were.
+    async fn work_on(&mut self, task: TaskActivation, asked: Instant) -> usize {
+        let (mut next, mut had) = (Some((task, asked)), 0);
         while let Some((task, asked)) = next {
+            had += 1;
             self.witness.handed(&task, asked);
             tokio::time::sleep(Duration::from_millis(self.chance.below(self.work))).await;
-            next = self.report(&task).await;
+            next = match Verdict::on(&task) {
+                Some(verdict) => self.report(&task, verdict).await,
+                None => self.vanish(),
+            };
         }
+        had
+    }
+
+    /// Its connection goes with it, and another worker comes.
+    fn vanish<T>(&mut self) -> Option<T> {
+        self.worker = Worker::at(self.port).unwrap();
+        None
     }
 
     /// Reports until it is answered.
-    async fn report(&mut self, task: &TaskActivation) -> Option<(TaskActivation, Instant)> {
-        let verdict = verdict(task);
-        let status = match verdict {
-            Verdict::Complete => TaskActivationStatus::Complete,
-            Verdict::Retry => TaskActivationStatus::Retry,
-            Verdict::Failure => TaskActivationStatus::Failure,
-        };
+    async fn report(&mut self, task: &TaskActivation, verdict: Verdict) -> Option<(TaskActivation, Instant)> {
         let mut deadline = None;
         loop {
             let stopping = self.stop.is_cancelled();
@@ -106,8 +115,8 @@ impl Hand {
             }
             let asked = Instant::now();
             let answer = match stopping {
-                true => self.worker.report(&task.id, status).await.map(|()| None),
-                false => self.worker.report_and_fetch(&task.id, status).await,
+                true => self.worker.report(&task.id, verdict.status()).await.map(|()| None),
+                false => self.worker.report_and_fetch(&task.id, verdict.status()).await,
             };
             if let Ok(next) = answer {
                 self.witness.answered(task, verdict);
@@ -115,15 +124,6 @@ impl Hand {
             }
             tokio::time::sleep(PAUSE).await;
         }
-    }
-}
-
-fn verdict(task: &TaskActivation) -> Verdict {
-    let attempts = task.retry_state.as_ref().map_or(0, |retry| retry.attempts);
-    match Kind::of(task).0 {
-        Kind::RetryOnce if attempts == 0 => Verdict::Retry,
-        Kind::Fails => Verdict::Failure,
-        Kind::Plain | Kind::RetryOnce | Kind::Delayed | Kind::AtMostOnce => Verdict::Complete,
     }
 }
 
@@ -175,13 +175,17 @@ impl Producer {
     }
 }
 
-/// Notes down what is in the dead-letter topic.
-pub(crate) async fn collect_dead(kafka: &Kafka, setup: &Setup, witness: &Witness) -> Result<()> {
+/// Notes down what is in the dead-letter topic. The ids that are there, in ascending order, each as often as it is there.
+pub(crate) async fn collect_dead(kafka: &Kafka, setup: &Setup, witness: &Witness) -> Result<Vec<String>> {
     use prost::Message as _;
+    let mut ids = Vec::new();
     for message in kafka.consume_all(&setup.dead_letters).await? {
-        witness.dead(&TaskActivation::decode(message.payload.as_slice())?);
+        let task = TaskActivation::decode(message.payload.as_slice())?;
+        witness.dead(&task);
+        ids.push(task.id);
     }
-    Ok(())
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// Waits until a broker has nothing in flight; then conservation must hold and the store must be empty.

@@ -6,9 +6,12 @@
 
 mod answers;
 mod crew;
+mod crowd;
+mod dead_cluster;
 mod drain;
 mod frozen;
 mod kills;
+mod kind;
 mod limits;
 mod lives;
 mod mixed;
@@ -25,6 +28,7 @@ mod signals;
 mod starts;
 mod storm;
 mod takeover;
+mod thousands;
 mod topics;
 mod witness;
 

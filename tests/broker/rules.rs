@@ -91,9 +91,20 @@ fn id_of(payload: &[u8]) -> String {
     <TaskActivation as prost::Message>::decode(payload).map(|task| task.id).unwrap_or_default()
 }
 
+async fn await_rows(broker: &BrokerProcess, count: usize) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while broker.stored().await?.len() < count {
+        assert!(Instant::now() < deadline, "{} of {count} rows", broker.stored().await?.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_load_is_served_behind_thousands_of_tasks_that_no_worker_asks_for_and_those_are_named() -> Result<()> {
+    // More than may wait for workers (`store.max_pending_count`).
     const FORGOTTEN: usize = 5_000;
+    const LOAD: usize = 1_000;
     let Some(kafka) = Kafka::shared() else { return Ok(()) };
     let setup = setup(&kafka, 1).await?;
     let broker = BrokerProcess::start(&setup).await?;
@@ -103,7 +114,8 @@ async fn a_load_is_served_behind_thousands_of_tasks_that_no_worker_asks_for_and_
         task
     });
     produce(&kafka, &setup.topic, forgotten).await?;
-    let served = produce(&kafka, &setup.topic, tasks(500)).await?;
+    await_rows(&broker, FORGOTTEN).await?;
+    let served = produce(&kafka, &setup.topic, tasks(LOAD)).await?;
 
     let mut done = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -115,7 +127,8 @@ async fn a_load_is_served_behind_thousands_of_tasks_that_no_worker_asks_for_and_
         }
     }
     let named = broker.log().await_line(0, "no worker asks for these tasks", WITHIN).await?;
-    assert!(named.contains("namespace="), "{named}");
+    assert!(named.contains("application= namespace=space") && named.contains("for_s="), "{named}");
+    assert_eq!(broker.stored().await?.len(), FORGOTTEN, "they are kept, and nothing else is");
     let metrics = broker.metrics().await?;
     assert_eq!(metrics.sum("taskbroker_unserved"), FORGOTTEN as f64);
     let (status, reason) = broker.probe("/readyz").await?;

@@ -32,6 +32,26 @@ pub(crate) fn storm() -> Duration {
     Duration::from_secs(number("TASKBROKER_TEST_STORM_S", 15))
 }
 
+/// `TASKBROKER_TEST_TASKS`: how many tasks of a temper there are.
+pub(crate) fn tasks() -> usize {
+    number("TASKBROKER_TEST_TASKS", 1_000)
+}
+
+/// `TASKBROKER_TEST_CROWD`: how many workers one broker has at once.
+pub(crate) fn crowd() -> u64 {
+    number("TASKBROKER_TEST_CROWD", 500)
+}
+
+/// `TASKBROKER_TEST_CROWD_TASKS`: how many tasks they share.
+pub(crate) fn crowd_tasks() -> usize {
+    number("TASKBROKER_TEST_CROWD_TASKS", 10_000)
+}
+
+/// `TASKBROKER_TEST_DEAD_CLUSTER_S`: how long the cluster of the dead letters is away, in seconds.
+pub(crate) fn dead_cluster() -> Duration {
+    Duration::from_secs(number("TASKBROKER_TEST_DEAD_CLUSTER_S", 4))
+}
+
 /// `TASKBROKER_TEST_SEED`: what chance begins with. By default another one each time; it is said.
 pub(crate) fn seed() -> u64 {
     number("TASKBROKER_TEST_SEED", u64::from(std::process::id()))

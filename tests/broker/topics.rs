@@ -113,6 +113,43 @@ async fn a_cluster_that_is_away_keeps_no_other_topic_from_being_read() -> Result
     Ok(())
 }
 
+#[tokio::test]
+async fn a_topic_that_is_switched_off_is_not_read_and_what_is_here_of_it_is_served() -> Result<()> {
+    let Some(kafka) = Kafka::shared() else { return Ok(()) };
+    let off = kafka.new_topic("off", 1).await?;
+    let (path, group) = (format!("kafka_topics.{off}"), Kafka::unique("brokers"));
+    let setup = setup(&kafka, 1).await?.with("store.linger", "0ms");
+    let retry_topic = setup.topic.clone();
+    let setup = setup
+        .with("kafka_retry_topic", retry_topic)
+        .with(&path, json!({ "cluster": "test", "consumer_group": group }));
+    let mut broker = BrokerProcess::start(&setup).await?;
+    let mut ids = super::produce(&kafka, &off, tasks(3)).await?;
+    kafka.await_no_lag(&group, &off, WITHIN).await?;
+    assert_eq!(broker.stop().await?.status.code(), Some(0));
+    assert_eq!(broker.stored().await?.len(), 3);
+
+    let switched_off = json!({ "cluster": "test", "consumer_group": group, "consumer_disabled": true });
+    broker.configure(&setup.clone().with(&path, switched_off))?;
+    super::produce(&kafka, &off, tasks(2)).await?;
+    broker.start_again().await?;
+    broker.await_partitions(1, WITHIN).await?;
+    ids.extend(super::produce(&kafka, &setup.topic, tasks(1)).await?);
+    let mut worker = broker.worker()?;
+    let mut served: Vec<String> = take(&mut worker, 4).await?.into_iter().map(|task| task.id).collect();
+    assert_eq!(worker.fetch_within(Duration::from_secs(1)).await?, None, "nothing more is read of it");
+    for id in &served {
+        worker.complete(id).await?;
+    }
+    served.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(served, ids);
+    assert_empty(&broker, WITHIN).await?;
+    assert_eq!(kafka.lag(&group, &off).await?, 2);
+    assert_eq!(broker.log().errors(), Vec::<String>::new());
+    Ok(())
+}
+
 fn raw(group: &str) -> serde_json::Value {
     json!({
         "cluster": "test",

@@ -3,77 +3,19 @@
 //! - Lost: a task of which nobody's last report was answered, and that was not dead-lettered.
 //! - Executed after it was answered: a hand-out that was asked for after a report on it had been answered.
 //! - Repeated without need: a hand-out of a task that was handed out before, with no loss of a broker's memory in between.
+//! - Early: a hand-out before the task's delay had ended. Expired: one that was asked for when its time was over.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use taskbroker_proto::pb::TaskActivation;
 use taskbroker_support::broker::Task;
 
-/// What a worker does with a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// Completes.
-    Plain,
-    /// Is retried once, then completes.
-    RetryOnce,
-    /// Waits a second, then completes.
-    Delayed,
-    /// Completes; must not be handed out twice.
-    AtMostOnce,
-    /// Fails, and goes to the dead-letter topic.
-    Fails,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Plain, Self::RetryOnce, Self::Delayed, Self::AtMostOnce, Self::Fails];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::RetryOnce => "retry-once",
-            Self::Delayed => "delayed",
-            Self::AtMostOnce => "at-most-once",
-            Self::Fails => "fails",
-        }
-    }
-
-    /// A task of this kind, whose arguments say so; as long as the usual ones.
-    pub(crate) fn task(self, serial: usize) -> Task {
-        let mut arguments = format!("{} {serial} ", self.word()).into_bytes();
-        arguments.resize(500, b'.');
-        let task = Task::new().arguments(arguments);
-        match self {
-            Self::Plain => task,
-            Self::RetryOnce => task.dead_letter(),
-            Self::Delayed => task.delay(1),
-            // A claim that was lost on its way, in a crash, ends with the lease.
-            Self::AtMostOnce => task.at_most_once().dead_letter().deadline(8),
-            Self::Fails => task.dead_letter(),
-        }
-    }
-
-    /// What a task says of itself.
-    pub(crate) fn of(task: &TaskActivation) -> (Self, usize) {
-        let text = String::from_utf8_lossy(&task.parameters_bytes);
-        let mut words = text.split(' ');
-        let word = words.next().unwrap_or_default();
-        let kind = Self::ALL.into_iter().find(|kind| kind.word() == word).unwrap();
-        (kind, words.next().unwrap().parse().unwrap())
-    }
-}
-
-/// How a task was reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Complete,
-    Retry,
-    Failure,
-}
+pub(crate) use super::kind::{Kind, Verdict};
 
 /// Sees everything.
 #[derive(Debug, Default)]
@@ -91,6 +33,10 @@ struct Seen {
     /// When brokers lost what they had in memory.
     crashes: Vec<Instant>,
     dead: BTreeSet<String>,
+    /// The attempts that were handed out, in their order.
+    attempts: BTreeMap<usize, Vec<u32>>,
+    /// How long after the ends of their delays tasks were with workers.
+    lateness: Vec<Duration>,
     tally: Tally,
 }
 
@@ -162,6 +108,9 @@ impl Witness {
         let (kind, serial) = Kind::of(task);
         let mut seen = self.seen();
         let now = Instant::now();
+        seen.note_times(task, serial, asked);
+        let attempt = task.retry_state.as_ref().map_or(0, |retry| retry.attempts);
+        seen.attempts.entry(serial).or_default().push(attempt);
         let before = seen.handed.entry(task.id.clone()).or_default().clone();
         seen.tally.handed += 1;
         let answered = seen.answered.get(&task.id).copied().filter(|(at, _)| *at < asked && !self.takeovers);
@@ -233,6 +182,31 @@ impl Witness {
         odd.map(|(serial, (kind, id))| format!("{kind:?} {serial} {id}: {} times", times(id))).collect()
     }
 
+    /// How many tasks were handed out in these attempts: `{[0, 1]: 5}` says that each of five tasks was retried once.
+    pub(crate) fn attempts(&self) -> BTreeMap<Vec<u32>, usize> {
+        let mut histogram = BTreeMap::new();
+        for attempts in self.seen().attempts.values() {
+            *histogram.entry(attempts.clone()).or_default() += 1;
+        }
+        histogram
+    }
+
+    /// How long after the ends of their delays tasks were with workers, in ascending order.
+    pub(crate) fn lateness(&self) -> Vec<Duration> {
+        let mut lateness = self.seen().lateness.clone();
+        lateness.sort_unstable();
+        lateness
+    }
+
+    /// The ids of the tasks of a kind as they were produced, in ascending order.
+    pub(crate) fn ids(&self, of: Kind) -> Vec<String> {
+        let seen = self.seen();
+        let mut ids: Vec<String> =
+            seen.produced.values().filter(|(kind, _)| *kind == of).map(|(_, id)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// What came of it.
     pub(crate) fn tally(&self) -> Tally {
         let seen = self.seen();
@@ -242,9 +216,16 @@ impl Witness {
         for (serial, (kind, id)) in &seen.produced {
             let (done, dead) = (seen.done.contains_key(serial), seen.dead.contains(&serial.to_string()));
             let ended = match kind {
-                Kind::Fails => dead,
+                Kind::Fails | Kind::Vanishes => dead,
                 Kind::AtMostOnce => done || dead,
-                Kind::Plain | Kind::RetryOnce | Kind::Delayed => done,
+                // That it expired is nothing that a worker sees.
+                Kind::Expires => true,
+                Kind::Plain
+                | Kind::RetryOnce
+                | Kind::RetryThrice
+                | Kind::Delayed
+                | Kind::DelayedLong
+                | Kind::FailsUnheard => done,
             };
             if !ended {
                 tally.lost.push(format!(
@@ -267,6 +248,23 @@ impl Witness {
 }
 
 impl Seen {
+    /// It must not come before its delay has ended, nor to who asked for it when it had expired.
+    fn note_times(&mut self, task: &TaskActivation, serial: usize, asked: Instant) {
+        let Some(received) = task.received_at.and_then(|at| SystemTime::try_from(at).ok()) else { return };
+        let now = SystemTime::now();
+        if let Some(delay) = task.delay {
+            match now.duration_since(received + Duration::from_secs(delay)) {
+                Ok(late) => self.lateness.push(late),
+                Err(early) => self.wrong(format!("{serial} {} came {:?} before its time", task.id, early.duration())),
+            }
+        }
+        if let Some(expires) = task.expires
+            && let Ok(over) = (now - asked.elapsed()).duration_since(received + Duration::from_secs(expires))
+        {
+            self.wrong(format!("{serial} {} was handed out though it had expired {over:?} before", task.id));
+        }
+    }
+
     fn wrong(&mut self, what: String) {
         self.tally.wrong.push(what);
     }

@@ -121,6 +121,21 @@ impl BrokerContainer {
         docker(&["inspect", "--format", format, self.container.id()])
     }
 
+    /// Waits until it reads so many partitions.
+    pub(crate) async fn await_partitions(&self, count: usize, within: Duration) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let assigned = self.metrics().await.map_or(0.0, |metrics| metrics.sum("taskbroker_kafka_assigned"));
+            if (assigned - count as f64).abs() < 0.5 {
+                return Ok(());
+            }
+            if began.elapsed() > within {
+                bail!("{assigned} of {count} partitions after {within:?}; it said:\n{}", self.log()?);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until the image's own health check has said so.
     pub(crate) async fn await_health(&self, wanted: &str, within: Duration) -> Result<()> {
         let began = Instant::now();

@@ -75,7 +75,7 @@ impl KafkaContainer {
 }
 
 /// Several listeners, because a client goes on at the address that Kafka names.
-fn settings(name: &str, port: u16, encrypted: bool) -> [(&'static str, String); 12] {
+fn settings(name: &str, port: u16, encrypted: bool) -> [(&'static str, String); 13] {
     let tls = |before: &str| if encrypted { format!("TLS://{before}:{ENCRYPTED},") } else { String::new() };
     let listeners = format!("INSIDE://:{INSIDE},{}HOST://:{port},CONTROLLER://localhost:9093", tls(""));
     let advertised = format!("INSIDE://{name}:{INSIDE},{}HOST://127.0.0.1:{port}", tls(name));
@@ -92,6 +92,8 @@ fn settings(name: &str, port: u16, encrypted: bool) -> [(&'static str, String); 
         ("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "4"),
         ("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0"),
         ("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false"),
+        // As self-hosted installations have it.
+        ("KAFKA_MESSAGE_MAX_BYTES", "50000000"),
     ]
     .map(|(key, value)| (key, value.to_owned()))
 }

@@ -88,6 +88,15 @@ fn topics_and_clusters_must_fit_together() {
              end",
         ),
         (
+            "kafka_topic: tasks\nkafka_deadletter_topic: tasks".to_owned(),
+            "kafka_deadletter_topic = tasks (test.yaml line 2): is the consumed topic: dead letters would run again, without \
+             end",
+        ),
+        (
+            "kafka_deadletter_topic: dead\nkafka_retry_topic: dead".to_owned(),
+            "kafka_retry_topic = dead (test.yaml line 2): is the dead-letter topic: retries would never run",
+        ),
+        (
             MAPS.replace("consumer_group: workers", "produce_only: true"),
             "kafka_topics: no topic is consumed: each is produce_only, and one must not be",
         ),

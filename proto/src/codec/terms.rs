@@ -26,14 +26,17 @@ pub(super) fn terms(envelope: &Envelope<'_>, received_at: Timestamp, now: Timest
     Terms {
         run_limit: Duration::from_secs(envelope.run_limit_s).min(RUN_LIMIT_MAX),
         expires_at: envelope.expires_s.map(seconds_later),
-        delayed_until: delayed_until(envelope.delay_s, received_at, now, delay_max),
+        delayed_until: delayed_until(envelope, received_at, now, delay_max),
         at_most_once: envelope.retry_state.at_most_once,
         on_failure: envelope.retry_state.on_failure,
         attempt: envelope.retry_state.attempts,
     }
 }
 
-fn delayed_until(delay_s: Option<u64>, received_at: Timestamp, now: Timestamp, max: Duration) -> Option<Timestamp> {
-    let delay = Duration::from_secs(delay_s.filter(|&s| s > 0)?).min(max);
-    Some(received_at.saturating_add(delay).min(now.saturating_add(max)))
+/// Not before its delay has ended: what [`received_at`] drops of a millisecond counts as a whole one here.
+fn delayed_until(envelope: &Envelope<'_>, received_at: Timestamp, now: Timestamp, max: Duration) -> Option<Timestamp> {
+    let delay = Duration::from_secs(envelope.delay_s.filter(|&s| s > 0)?).min(max);
+    let broken = envelope.received_at.is_some_and(|at| at.nanos % 1_000_000 != 0);
+    let rest = Duration::from_millis(u64::from(broken));
+    Some(received_at.saturating_add(delay + rest).min(now.saturating_add(max)))
 }

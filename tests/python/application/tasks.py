@@ -185,6 +185,29 @@ def note_too_late(key: str) -> None:
     note(key)
 
 
+# --- what a scheduler starts ------------------------------------------------------------------------------------------
+
+scheduled = app.create_namespace("scheduled")
+
+EVERY_SECOND, EVERY_MINUTE, BY_CRONTAB = "every-second", "every-minute", "by-crontab"
+"""What their runs are recorded under: a scheduler gives no arguments."""
+
+
+@scheduled.register(name="scheduled.every_second")
+def run_every_second() -> None:
+    note(EVERY_SECOND)
+
+
+@scheduled.register(name="scheduled.every_minute", pass_headers=True)
+def run_every_minute(headers: dict[str, str]) -> None:
+    note(EVERY_MINUTE, headers=headers)
+
+
+@scheduled.register(name="scheduled.by_crontab", at_most_once=True, pass_headers=True)
+def run_by_crontab(headers: dict[str, str]) -> None:
+    note(BY_CRONTAB, headers=headers)
+
+
 # --- what is large ----------------------------------------------------------------------------------------------------
 
 compressed = app.create_namespace("compressed")

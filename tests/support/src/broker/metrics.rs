@@ -49,6 +49,16 @@ impl Metrics {
         self.sum("taskbroker_in_flight")
     }
 
+    /// How many activations this has happened to: `completed`, `expired` and so on.
+    pub fn activations(&self, event: &str) -> f64 {
+        self.of_labels("taskbroker_activations_total", &[&format!("event=\"{event}\"")])
+    }
+
+    /// How many activations stand in this state: `pending`, `failed` and so on.
+    pub fn depth(&self, state: &str) -> f64 {
+        self.of_labels("taskbroker_depth", &[&format!("state=\"{state}\"")])
+    }
+
     /// What conservation misses: 0 unless something was lost or made up.
     pub fn imbalance(&self) -> f64 {
         self.sum("taskbroker_conservation_imbalance")

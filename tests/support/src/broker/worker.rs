@@ -79,6 +79,27 @@ impl Task {
         self
     }
 
+    /// It may be tried so often.
+    #[must_use]
+    pub fn attempts(mut self, max: u32) -> Self {
+        self.0.retry_state.get_or_insert_default().max_attempts = max;
+        self
+    }
+
+    /// It must not run any more so long after it was received, in whole seconds.
+    #[must_use]
+    pub fn expires(mut self, seconds: u64) -> Self {
+        self.0.expires = Some(seconds);
+        self
+    }
+
+    /// It was received, that is produced, at this time: delay and expiry count from it.
+    #[must_use]
+    pub fn received(mut self, at: SystemTime) -> Self {
+        self.0.received_at = Some(at.into());
+        self
+    }
+
     /// The message's value.
     pub fn encode(&self) -> Vec<u8> {
         self.0.encode_to_vec()
