@@ -231,6 +231,7 @@ async fn a_topic_that_is_only_produced_to_or_switched_off_is_named_when_it_is_mi
             json!({ "cluster": "test", "consumer_group": off, "consumer_disabled": true }),
         )
         .with("kafka_deadletter_topic", dead.clone());
+    let setup = setup.clone().with("kafka_retry_topic", setup.topic);
     let mut broker = BrokerProcess::start(&setup).await?;
     for topic in [&dead, &off] {
         broker.log().await_line(0, &format!("topic=\"{topic}\""), WITHIN).await?;
