@@ -80,7 +80,7 @@ impl Daemon {
         let metering = tasks.begin("metering", &stop_http, metrics.clone().run(stop_http.clone()));
 
         let store = store::open(settings, clock.as_ref()).await?;
-        let topic_makers = kafka::create_topics(settings)?;
+        let topic_makers = kafka::look_after_topics(settings)?;
         let codec = Arc::new(Codec::new(settings.max_delay));
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);

@@ -1,11 +1,17 @@
 //! Kafka: from the settings to sources and the outbox.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use taskbroker_domain::{activation::Route, policy::Policy, ports::codec::ActivationCodec, positions};
 use taskbroker_kafka::{
-    ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions, Target, TopicMaker, TopicShape,
+    ClusterOptions, GroupProtocol, KafkaOutboxOptions, KafkaSource, KafkaSourceOptions, Target, TopicMaker,
+    TopicMakerError, TopicShape,
 };
 use taskbroker_proto::codec::{Codec, RawCodec, RawTask};
 
@@ -56,21 +62,45 @@ fn raw_codec(raw: &settings::Raw) -> RawCodec {
     })
 }
 
-/// Makes the declared topics that do not exist, if that is wanted, in the background: a cluster that is away is waited for.
-pub(super) fn create_topics(settings: &Settings) -> Result<Vec<TopicMaker>> {
-    let Some(creation) = settings.kafka.create else { return Ok(Vec::new()) };
-    let shape = TopicShape {
-        partitions: i32::try_from(creation.partitions.get()).unwrap_or(i32::MAX),
-        replication: creation.replication.map(|factor| i32::from(factor.get())),
-    };
-    let mut clusters: BTreeMap<&str, (ClusterOptions, Vec<String>)> = BTreeMap::new();
-    for target in &settings.kafka.topics {
-        let (_, topics) =
-            clusters.entry(&target.cluster.name).or_insert_with(|| (cluster(&target.cluster), Vec::new()));
-        topics.push(target.topic.clone());
+/// Looks in the background after topics that do not exist: makes those that are declared, if that is wanted, or else names those
+/// that are missing where nobody would notice. A cluster that is away is waited for.
+pub(super) fn look_after_topics(settings: &Settings) -> Result<Vec<TopicMaker>> {
+    let kafka = &settings.kafka;
+    match kafka.create {
+        Some(creation) => {
+            let shape = TopicShape {
+                partitions: i32::try_from(creation.partitions.get()).unwrap_or(i32::MAX),
+                replication: creation.replication.map(|factor| i32::from(factor.get())),
+            };
+            let topics = kafka.topics.iter().map(|target| (&target.cluster, &target.topic));
+            on_each_cluster(topics, |name, options, topics| TopicMaker::start(name, options, topics, shape))
+        }
+        None => on_each_cluster(unread_topics(settings), TopicMaker::watch),
+    }
+}
+
+/// What is produced to, or is to be consumed some other time, and is not consumed. The topic that tasks are forwarded to matters
+/// only where rules can say so.
+fn unread_topics(settings: &Settings) -> impl Iterator<Item = (&KafkaCluster, &String)> {
+    let kafka = &settings.kafka;
+    let forward = settings.rules.as_ref().map(|_| &kafka.outbox.forward);
+    let produced = [&kafka.outbox.retry, &kafka.outbox.dead_letter].into_iter().chain(forward);
+    let produced = produced.map(|target| (&target.cluster, &target.topic));
+    let all = produced.chain(kafka.disabled.iter().map(|source| (&source.cluster, &source.topic)));
+    all.filter(|(_, topic)| kafka.sources.iter().all(|source| source.topic != **topic))
+}
+
+fn on_each_cluster<'a>(
+    topics: impl Iterator<Item = (&'a KafkaCluster, &'a String)>,
+    begin: impl Fn(&str, &ClusterOptions, Vec<String>) -> Result<TopicMaker, TopicMakerError>,
+) -> Result<Vec<TopicMaker>> {
+    let mut clusters: BTreeMap<&str, (ClusterOptions, BTreeSet<String>)> = BTreeMap::new();
+    for (at, topic) in topics {
+        let (_, topics) = clusters.entry(&at.name).or_insert_with(|| (cluster(at), BTreeSet::new()));
+        topics.insert(topic.clone());
     }
     let makers = clusters.into_iter().map(|(name, (options, topics))| {
-        TopicMaker::start(name, &options, topics, shape).with_context(|| format!("kafka_clusters.{name}"))
+        begin(name, &options, topics.into_iter().collect()).with_context(|| format!("kafka_clusters.{name}"))
     });
     makers.collect()
 }

@@ -17,6 +17,9 @@ use super::{scale, seed::Chance, setup};
 
 /// A supervisor's patience with a broker that is to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
+/// What a broker says that left without its last commit. A cooperative group may make it wait for too long: see
+/// `docs/guarantees.md`. Where none says so, nothing may be repeated.
+const GIVEN_UP: &str = "the last positions may not be committed";
 /// How long the group may take to read everything after the last change.
 pub(crate) const READ_WITHIN: Duration = Duration::from_secs(180);
 
@@ -82,7 +85,7 @@ async fn stored(members: &[Member]) -> Result<BTreeMap<String, usize>> {
     Ok(stored)
 }
 
-/// Every offset of every partition is stored by one broker, once.
+/// Every offset of every partition is stored by one broker, once; twice only if a broker has said that it could not be helped.
 async fn storm(strategy: &str) -> Result<()> {
     let Some(kafka) = Kafka::shared() else { return Ok(()) };
     let (brokers, count, storm) = (scale::storm_brokers(), scale::storm_tasks(), scale::storm());
@@ -120,7 +123,9 @@ async fn storm(strategy: &str) -> Result<()> {
         repeated.len()
     );
     assert_eq!((stored.len(), missing.len()), (count, 0), "missing {missing:?}");
-    assert!(repeated.is_empty(), "{} are stored twice, {:?}\n{}", repeated.len(), repeated[0], commits_of(&survivors));
+    let given_up: usize = survivors.iter().map(|member| member.broker.log().with(GIVEN_UP).len()).sum();
+    let is_lawful = repeated.is_empty() || strategy == "cooperative-sticky" && given_up > 0;
+    assert!(is_lawful, "{} are stored twice, {:?}\n{}", repeated.len(), repeated[0], commits_of(&survivors));
     Ok(())
 }
 

@@ -120,9 +120,8 @@ async fn a_topic_that_is_switched_off_is_not_read_and_what_is_here_of_it_is_serv
     let (path, group) = (format!("kafka_topics.{off}"), Kafka::unique("brokers"));
     let setup = setup(&kafka, 1).await?.with("store.linger", "0ms");
     let retry_topic = setup.topic.clone();
-    let setup = setup
-        .with("kafka_retry_topic", retry_topic)
-        .with(&path, json!({ "cluster": "test", "consumer_group": group }));
+    let setup =
+        setup.with("kafka_retry_topic", retry_topic).with(&path, json!({ "cluster": "test", "consumer_group": group }));
     let mut broker = BrokerProcess::start(&setup).await?;
     let mut ids = super::produce(&kafka, &off, tasks(3)).await?;
     kafka.await_no_lag(&group, &off, WITHIN).await?;
@@ -217,5 +216,32 @@ async fn a_missing_topic_is_named_and_waited_for_or_created() -> Result<()> {
     assert_eq!(creator.log().with("topic created").len(), 2);
     assert_eq!(creator.log().errors(), Vec::<String>::new());
     assert_eq!(broker.stop().await?.status.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_topic_that_is_only_produced_to_or_switched_off_is_named_when_it_is_missing() -> Result<()> {
+    let Some(kafka) = Kafka::shared() else { return Ok(()) };
+    let (dead, off) = (Kafka::unique("dead"), Kafka::unique("off"));
+    let setup = setup(&kafka, 1)
+        .await?
+        .with(&format!("kafka_topics.{dead}"), json!({ "cluster": "test", "produce_only": true }))
+        .with(
+            &format!("kafka_topics.{off}"),
+            json!({ "cluster": "test", "consumer_group": off, "consumer_disabled": true }),
+        )
+        .with("kafka_deadletter_topic", dead.clone());
+    let setup = setup.clone().with("kafka_retry_topic", setup.topic);
+    let mut broker = BrokerProcess::start(&setup).await?;
+    for topic in [&dead, &off] {
+        broker.log().await_line(0, &format!("topic=\"{topic}\""), WITHIN).await?;
+    }
+    let said = "a topic that is not read here cannot be found";
+    assert_eq!(broker.log().with(said).len(), 2, "{}", broker.log().tail(30));
+    let mark = broker.log().mark();
+    kafka.create_topic(&dead, 1, &[]).await?;
+    let line = broker.log().await_line(mark, "the topic exists", WITHIN).await?;
+    assert!(line.contains(&dead), "{line}");
+    broker.stop().await?;
     Ok(())
 }

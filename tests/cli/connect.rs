@@ -7,7 +7,7 @@ use taskbroker_support::kafka::Kafka;
 use crate::program::{Ended, command};
 
 /// Dials what this configuration names: a topic that is consumed, and one for dead letters.
-fn connect(address: &str, more: &str, topic: &str, dead_letters: &str) -> Ended {
+pub(crate) fn connect(address: &str, more: &str, topic: &str, dead_letters: &str) -> Ended {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.yaml");
     let text = format!(
@@ -30,7 +30,7 @@ kafka_deadletter_topic: {dead_letters}
 
 /// The line about this step.
 #[track_caller]
-fn line<'a>(ended: &'a Ended, beginning: &str) -> &'a str {
+pub(crate) fn line<'a>(ended: &'a Ended, beginning: &str) -> &'a str {
     let found = ended.stdout.lines().find(|line| line.starts_with(beginning));
     found.unwrap_or_else(|| panic!("no line begins with {beginning:?}:\n{}\n{}", ended.stdout, ended.stderr))
 }

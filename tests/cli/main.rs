@@ -11,4 +11,5 @@ mod help;
 mod operator;
 mod program;
 mod run;
+mod secured;
 mod stores;

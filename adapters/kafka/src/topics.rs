@@ -1,4 +1,4 @@
-//! Creating the topics that do not exist yet.
+//! Topics that do not exist yet: they are created, or named.
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
@@ -23,6 +23,8 @@ use crate::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How soon to try again what may pass: the cluster is away, or has too few brokers for the moment.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How soon to look again for a topic that somebody else is to create.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// How topics are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,8 @@ pub struct TopicShape {
     pub replication: Option<i32>,
 }
 
-/// Creates topics on one cluster in the background, until all exist. It stops when it is dropped.
+/// Creates topics on one cluster in the background, or names those that are missing, until all exist. It stops when it is
+/// dropped.
 #[derive(Debug)]
 pub struct TopicMaker(JoinHandle<()>);
 
@@ -56,6 +59,21 @@ impl TopicMaker {
         options: &ClusterOptions,
         topics: Vec<String>,
         shape: TopicShape,
+    ) -> Result<Self, TopicMakerError> {
+        Self::begin(cluster, options, topics, Some(shape))
+    }
+
+    /// Creates nothing: says once of each topic that it does not exist, and when it does. For topics that nobody reads here, whose
+    /// absence would show only when something has to go there.
+    pub fn watch(cluster: &str, options: &ClusterOptions, topics: Vec<String>) -> Result<Self, TopicMakerError> {
+        Self::begin(cluster, options, topics, None)
+    }
+
+    fn begin(
+        cluster: &str,
+        options: &ClusterOptions,
+        topics: Vec<String>,
+        shape: Option<TopicShape>,
     ) -> Result<Self, TopicMakerError> {
         options.validate()?;
         let admin = AdminClient::from_config_and_context(&connection_config(options), Quiet)
@@ -81,7 +99,8 @@ impl Drop for TopicMaker {
 struct Making {
     cluster: String,
     admin: Arc<Admin>,
-    shape: TopicShape,
+    /// None: they are only looked for.
+    shape: Option<TopicShape>,
     /// What was said already is not said again and again.
     said: BTreeSet<String>,
 }
@@ -93,8 +112,17 @@ impl Making {
             if topics.is_empty() {
                 return;
             }
-            topics = self.create(topics).await;
-            sleep(AGAIN_AFTER).await;
+            let wait = match self.shape {
+                Some(shape) => {
+                    topics = self.create(topics, shape).await;
+                    AGAIN_AFTER
+                }
+                None => {
+                    topics.iter().for_each(|topic| self.say(topic, "it does not exist: create it"));
+                    LOOK_AGAIN_AFTER
+                }
+            };
+            sleep(wait).await;
         }
     }
 
@@ -109,7 +137,7 @@ impl Making {
         let mut missing = Vec::new();
         for (sight, topic) in looked.await.unwrap_or_default() {
             match sight {
-                Ok(TopicSight::Present(_)) => {}
+                Ok(TopicSight::Present(_)) => self.found(&topic),
                 Ok(TopicSight::Missing) => missing.push(topic),
                 Err(failure) => {
                     self.say(&topic, &format!("it cannot be seen whether it exists: {failure}"));
@@ -121,8 +149,8 @@ impl Making {
     }
 
     /// Returns those that may still have to be created.
-    async fn create(&mut self, topics: Vec<String>) -> Vec<String> {
-        let TopicShape { partitions, replication } = self.shape;
+    async fn create(&mut self, topics: Vec<String>, shape: TopicShape) -> Vec<String> {
+        let TopicShape { partitions, replication } = shape;
         let factor = replication.unwrap_or(-1);
         let new: Vec<NewTopic<'_>> =
             topics.iter().map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(factor))).collect();
@@ -151,13 +179,22 @@ impl Making {
     }
 
     fn say(&mut self, topic: &str, reason: &str) {
-        if self.said.insert(format!("{topic} {reason}")) {
-            tracing::warn!(
-                topic,
-                cluster = self.cluster,
-                reason,
-                "topic not created yet (create_missing_topics), trying again"
-            );
+        if !self.said.insert(format!("{topic} {reason}")) {
+            return;
+        }
+        let cluster = &self.cluster;
+        match self.shape {
+            Some(_) => {
+                tracing::warn!(topic, cluster, reason, "topic not created yet (create_missing_topics), trying again");
+            }
+            None => tracing::warn!(topic, cluster, reason, "a topic that is not read here cannot be found"),
+        }
+    }
+
+    fn found(&self, topic: &str) {
+        let prefix = format!("{topic} ");
+        if self.shape.is_none() && self.said.iter().any(|said| said.starts_with(&prefix)) {
+            tracing::info!(topic, cluster = self.cluster, "the topic exists");
         }
     }
 }

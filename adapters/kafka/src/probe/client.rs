@@ -15,12 +15,14 @@ use super::{ProbedTopic, Report, network};
 use crate::{
     ClusterOptions,
     deadline::Deadline,
-    native::{committed_entries, rights_on_topic},
+    native::{CommittedEntry, committed_entries, rights_on_topic},
     options::connection_config,
 };
 
 /// How long one question may take before the reasons for its silence are looked at.
 const QUESTION_LIMIT: Duration = Duration::from_secs(1);
+/// How many complaints are looked at for a reason.
+const COMPLAINTS_MAX: usize = 20;
 
 /// Goes on where TCP works.
 pub(super) fn ask(cluster: &ClusterOptions, topics: &[ProbedTopic], deadline: Deadline, report: &Report) {
@@ -170,28 +172,44 @@ fn look_at_topic(consumer: &BaseConsumer<Listener>, topic: &ProbedTopic, deadlin
 /// Asks for the group's position of one partition, which needs the rights that a member needs.
 fn look_at_group(config: &ClientConfig, group: &str, topic: &str, deadline: Deadline, report: &Report) {
     let subject = format!("group {group}");
-    let answer = client(config, group).and_then(|consumer| {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Invalid)?;
-        consumer.committed_offsets(list, deadline.left_of(4 * QUESTION_LIMIT))
-    });
-    match answer {
-        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+    let consumer = match client(config, group) {
+        Ok(consumer) => consumer,
+        Err(error) => return report.bad(subject, error.to_string()),
+    };
+    match position(&consumer, topic, deadline) {
+        Err(error) if lacks_group(&consumer, &error) => {
             report.bad(subject, "we lack the right to READ it (a right on the group, not on the topic)");
         }
-        Err(error) => report.bad(subject, format!("its positions cannot be read: {error}")),
-        Ok(list) => match committed_entries(&list).first() {
-            Some(entry) if entry.error.is_some() => {
-                report.bad(subject, format!("its position in {topic} cannot be read: {:?}", entry.error));
-            }
-            Some(entry) if entry.offset >= 0 => {
-                report.good(subject, format!("its position in {topic}, partition 0, is {}", entry.offset));
-            }
-            Some(_) | None => {
-                report.good(subject, format!("has no position in {topic} yet (auto_offset_reset decides)"));
-            }
-        },
+        Err(error) => report.bad(subject, format!("its position in {topic} cannot be read: {error}")),
+        Ok(Some(offset)) => report.good(subject, format!("its position in {topic}, partition 0, is {offset}")),
+        Ok(None) => report.good(subject, format!("has no position in {topic} yet (auto_offset_reset decides)")),
     }
+}
+
+fn position(consumer: &BaseConsumer<Listener>, topic: &str, deadline: Deadline) -> Result<Option<i64>, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Invalid)?;
+    let list = consumer.committed_offsets(list, deadline.left_of(4 * QUESTION_LIMIT))?;
+    match committed_entries(&list).first() {
+        Some(CommittedEntry { error: Some(code), .. }) => Err(KafkaError::OffsetFetch(*code)),
+        Some(entry) if entry.offset >= 0 => Ok(Some(entry.offset)),
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// Whoever may not know of a group is not told who coordinates it, so that the question itself is never answered; the reason is a
+/// complaint.
+fn lacks_group(consumer: &BaseConsumer<Listener>, error: &KafkaError) -> bool {
+    let lacking = RDKafkaErrorCode::GroupAuthorizationFailed;
+    if error.rdkafka_error_code() == Some(lacking) {
+        return true;
+    }
+    for _ in 0..COMPLAINTS_MAX {
+        if consumer.poll(Duration::from_millis(20)).is_none() {
+            break;
+        }
+    }
+    consumer.context().complaints().iter().any(|(code, _)| *code == lacking)
 }
 
 /// Collects what librdkafka complains of.

@@ -214,3 +214,26 @@ async fn a_static_member_that_comes_back_disturbs_nobody() {
     assert_eq!(back.seen(|seen| seen.positions.keys().copied().collect::<Vec<_>>()), kept);
     stays.seen(|seen| assert_eq!(seen.revoked.len(), revocations));
 }
+
+#[tokio::test]
+async fn a_cooperative_member_without_partitions_that_leaves_is_not_waited_for() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let topic = kafka.new_topic("left", 1).await.unwrap();
+    let group = Kafka::unique("group");
+    // A member that the group does not hear of would be waited for that long: longer than a reader's patience.
+    let options = || KafkaSourceOptions {
+        protocol: GroupProtocol::Classic("cooperative-sticky".to_owned()),
+        session_timeout: 2 * crate::reader::PATIENCE,
+        ..options(kafka.address(), &group, &topic)
+    };
+    let first = Reader::start(options());
+    first.until("the end", |seen| seen.ends.len() == 1).await;
+    let second = Reader::start(options());
+    // It has joined when the first has seen the rebalance through; there is nothing for it.
+    kafka.await_members(&group, 2).await.unwrap();
+    second.close().await;
+    first.close().await;
+    let third = Reader::start(options());
+    third.until("what the others had", |seen| seen.ends.len() == 1).await;
+    third.close().await;
+}

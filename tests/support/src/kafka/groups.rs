@@ -102,6 +102,23 @@ impl Kafka {
         }
     }
 
+    /// Waits until a group is at rest with so many members.
+    pub async fn await_members(&self, group: &str, count: usize) -> Result<()> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            let (clients, name) = (Arc::clone(&self.clients), group.to_owned());
+            let found = blocking(move || {
+                let list = clients.asker.fetch_group_list(Some(&name), ANSWER_WITHIN)?;
+                Ok(list.groups().first().map(|found| (found.state().to_owned(), found.members().len())))
+            });
+            match found.await? {
+                Some((state, members)) if state == "Stable" && members == count => return Ok(()),
+                found if Instant::now() > deadline => bail!("group {group} has not {count} members: {found:?}"),
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
     /// A client that names the group but does not join it.
     fn passive_member(&self, group: &str) -> Result<BaseConsumer> {
         Ok(self
