@@ -9,7 +9,8 @@ REQUIREMENTS := tests/python/requirements.txt
 TARGET_DIR = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test unit-test integration-test python-test container-test images format style check kafka-up kafka-down
+.PHONY: help setup build run test unit-test integration-test python-test container-test bench profile images format style check kafka-up \
+  kafka-down
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F '\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -46,6 +47,15 @@ python-test: ## run the end-to-end tests with the real Python client
 
 container-test: ## run the tests that need Docker, with a daemon of their own where none answers (else they are skipped)
 	TASKBROKER_TEST_REQUIRE_DOCKER=1 scripts/with-docker $(CARGO) test --locked --test containers
+
+# BENCH_RUNS=1 for a quick look, BENCH_ROWS=pull-64,push for some rows; the figures also go to BENCH_JSON.
+bench: ## measure every row of docs/performance.md on this machine, against a Kafka of its own (BENCH_RUNS, BENCH_ROWS, BENCH_FLAGS)
+	$(CARGO) build --locked --release -p taskbroker -p taskbroker-load
+	"$(TARGET_DIR)/release/taskbroker-load" bench --runs $(or $(BENCH_RUNS),5) $(if $(BENCH_ROWS),--rows $(BENCH_ROWS)) \
+	  --json "$(or $(BENCH_JSON),$(TARGET_DIR)/bench.json)" $(BENCH_FLAGS)
+
+profile: ## a flame graph of the broker under load (BENCH_ROWS, one row; needs perf and inferno)
+	scripts/profile $(or $(BENCH_ROWS),pull-64)
 
 images: ## make the images of Kafka and the broker on this machine, for docker-compose.yml, without a registry
 	scripts/images kafka

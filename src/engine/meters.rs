@@ -30,7 +30,7 @@ pub(super) struct Meters {
     pub(super) timers: Counter,
     pub(super) commit_retries: Counter,
     pub(super) publish_refused: Counter,
-    pub(super) publish_retries: Counter,
+    publish_retries: [[Counter; 2]; 3],
     published_retry: Counter,
     published_dead_letter: Counter,
     published_forward: Counter,
@@ -39,6 +39,18 @@ pub(super) struct Meters {
     commit_seconds: Histogram,
     commit_rows: Histogram,
     gauges: Mutex<Gauges>,
+}
+
+/// Destinations, in the order of [`place`], and whether a copy may have been written.
+const KINDS: [&str; 3] = ["retry", "dead_letter", "forward"];
+const SENT: [&str; 2] = ["no", "perhaps"];
+
+fn place(destination: Destination) -> usize {
+    match destination {
+        Destination::Retry => 0,
+        Destination::DeadLetter => 1,
+        Destination::Forward => 2,
+    }
 }
 
 const VERDICTS: [&str; 3] = ["complete", "failure", "retry"];
@@ -52,7 +64,9 @@ impl Meters {
             timers: counter!("taskbroker_timers_total"),
             commit_retries: counter!("taskbroker_commit_retries_total"),
             publish_refused: counter!("taskbroker_publish_refused_total"),
-            publish_retries: counter!("taskbroker_publish_retries_total"),
+            publish_retries: KINDS.map(|kind| {
+                SENT.map(|sent| counter!("taskbroker_publish_retries_total", "kind" => kind, "sent" => sent))
+            }),
             published_retry: counter!("taskbroker_published_total", "kind" => "retry"),
             published_dead_letter: counter!("taskbroker_published_total", "kind" => "dead_letter"),
             published_forward: counter!("taskbroker_published_total", "kind" => "forward"),
@@ -83,6 +97,12 @@ impl Meters {
             Destination::DeadLetter => self.published_dead_letter.increment(1),
             Destination::Forward => self.published_forward.increment(1),
         }
+    }
+
+    /// A message was not published and is sent again; `sent`: a copy of it may have been written.
+    pub(super) fn publish_retried(&self, destination: Destination, sent: bool) {
+        let counter = self.publish_retries.get(place(destination)).and_then(|sents| sents.get(usize::from(sent)));
+        counter.into_iter().for_each(|counter| counter.increment(1));
     }
 
     pub(super) fn reported(&self, verdict: &Verdict, reported: Reported) {

@@ -121,9 +121,9 @@ async fn publish(shared: &Shared, outgoing: Outgoing, stop: &CancellationToken) 
             }
             Err(error @ (PublishError::NotSent(_) | PublishError::Unavailable(_))) => {
                 let sent = matches!(error, PublishError::Unavailable(_));
-                debug!(id = %outgoing.id, %error, "not published yet");
-                warn!(destination = ?message.destination, "a message was not published; it is sent again");
-                shared.meters.publish_retries.increment(1);
+                // The outbox says once for each topic why nothing goes out.
+                debug!(id = %outgoing.id, destination = ?message.destination, %error, "not published yet; it is sent again");
+                shared.meters.publish_retried(message.destination, sent);
                 if !shared.step(|ledger, now| ledger.publish_failed(handle, sent, now)) || stop.is_cancelled() {
                     return;
                 }

@@ -1,175 +1,202 @@
-//! Runs workers that fetch and complete.
+//! Workers that fetch tasks and report them done.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use clap::Args;
-use taskbroker_proto::pb::{
-    FetchNextTask, GetTaskRequest, SetTaskStatusRequest, TaskActivation, TaskActivationStatus,
-    consumer_service_client::ConsumerServiceClient,
+use bytes::Bytes;
+use taskbroker_proto::pb::{FetchNextTask, GetTaskRequest, SetTaskStatusRequest, TaskActivationStatus};
+use tokio::{
+    sync::Mutex,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
 };
-use tonic::{Code, transport::Channel};
 
-use crate::{latency::Latency, process};
+use crate::{
+    activation::{APPLICATION, Carrier, Task},
+    client::{Call, Connection, NOT_FOUND, OK, framed},
+    latency::Latency,
+    meter::{Figures, Meter, Range},
+};
 
-#[derive(Debug, Args)]
-pub(crate) struct Pull {
-    /// The broker, `http://host:port`.
-    #[arg(long, default_value = "http://127.0.0.1:50051")]
-    grpc: String,
-    #[arg(long, default_value_t = 16)]
-    workers: usize,
-    #[arg(long, default_value_t = 4)]
-    connections: usize,
-    /// Stop after so many tasks.
-    #[arg(long)]
-    count: u64,
-    /// Give up when no task came for so many seconds.
-    #[arg(long, default_value_t = 30)]
-    patience_s: u64,
-    /// The broker's process, to read its CPU, memory and writes.
-    #[arg(long)]
-    pid: Option<u32>,
-    #[arg(long, default_value = "app")]
-    application: String,
-    /// How long a worker without a task waits.
-    #[arg(long, default_value_t = 5)]
-    poll_ms: u64,
-    /// Only GetTask: nothing is completed.
-    #[arg(long)]
-    claim_only: bool,
+/// How long is waited at the end for a task that should not come.
+const AFTERMATH: Duration = Duration::from_millis(300);
+
+/// What the workers do.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// `host:port`.
+    pub(crate) address: String,
+    pub(crate) workers: usize,
+    pub(crate) connections: usize,
+    pub(crate) range: Range,
+    pub(crate) style: Style,
+    /// How long a worker without a task waits before it asks again.
+    pub(crate) poll: Duration,
+    /// They give up when nothing came for so long.
+    pub(crate) patience: Duration,
+    /// The broker's process.
+    pub(crate) pid: Option<u32>,
+    pub(crate) application: String,
 }
 
-struct Shared {
-    args: Pull,
-    done: AtomicU64,
-    last: AtomicU64,
+/// How they fetch and report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Style {
+    /// A report asks for the next task.
+    Fetch,
+    /// A report asks for nothing; the next task is asked for by itself. With a rate: so many tasks per second in all.
+    Pair(Option<f64>),
+    /// Nothing is reported.
+    ClaimOnly,
+}
+
+impl Plan {
+    /// So many workers on so many connections that fetch with their reports.
+    pub(crate) fn new(address: String, workers: usize, connections: usize, range: Range) -> Self {
+        Self {
+            address,
+            workers,
+            connections,
+            range,
+            style: Style::Fetch,
+            poll: Duration::from_millis(5),
+            patience: Duration::from_secs(30),
+            pid: None,
+            application: APPLICATION.to_owned(),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) figures: Figures,
+    /// Calls of `GetTask` that were answered with a task.
+    pub(crate) get: Latency,
+    /// Calls of `SetTaskStatus`.
+    pub(crate) set: Latency,
+}
+
+struct Crew {
+    plan: Plan,
+    meter: Meter,
+    calls: Mutex<Calls>,
+    get: Call,
+    set: Call,
+    get_frame: Bytes,
     began: Instant,
-    seen: Mutex<HashSet<String>>,
-    repeated: AtomicU64,
 }
 
 #[derive(Default)]
-struct Figures {
+struct Calls {
     get: Latency,
     set: Latency,
-    end_to_end: Latency,
 }
 
-pub(crate) async fn run(args: Pull) -> Result<()> {
-    let mut channels = Vec::new();
-    for _ in 0..args.connections {
-        channels.push(Channel::from_shared(args.grpc.clone())?.connect().await?);
-    }
-    let before = args.pid.map(process::read).transpose()?;
-    let (workers, pid, count) = (args.workers, args.pid, args.count);
-    let shared = Arc::new(Shared {
-        args,
-        done: AtomicU64::new(0),
-        last: AtomicU64::new(0),
+/// Runs the workers until all tasks came, or none for too long; then looks whether too many come.
+pub(crate) async fn run(plan: Plan) -> Result<Pulled> {
+    let connections = Connection::several(&plan.address, plan.connections).await?;
+    let crew = Arc::new(Crew {
+        meter: Meter::new(plan.range, plan.pid)?,
+        calls: Mutex::default(),
+        get: Call::to(&plan.address, "ConsumerService/GetTask")?,
+        set: Call::to(&plan.address, "ConsumerService/SetTaskStatus")?,
+        get_frame: framed(&GetTaskRequest { namespace: None, application: Some(plan.application.clone()) }),
         began: Instant::now(),
-        seen: Mutex::new(HashSet::new()),
-        repeated: AtomicU64::new(0),
+        plan,
     });
-    let tasks: Vec<_> = (0..workers)
-        .map(|n| {
-            let channel = channels[n % channels.len()].clone();
-            tokio::spawn(work(shared.clone(), ConsumerServiceClient::new(channel)))
-        })
-        .collect();
-    let mut figures = Figures::default();
-    for task in tasks {
-        let one = task.await??;
-        figures.get.merge(one.get);
-        figures.set.merge(one.set);
-        figures.end_to_end.merge(one.end_to_end);
+    let mut workers = JoinSet::new();
+    for number in 0..crew.plan.workers {
+        let connection = connections[number % connections.len()].clone();
+        workers.spawn(work(Arc::clone(&crew), connection, number));
     }
-    let took = Duration::from_millis(shared.last.load(Ordering::Relaxed)).as_secs_f64().max(0.001);
-    let done = shared.done.load(Ordering::Relaxed);
-    println!("{done} of {count} tasks in {took:.2} s: {:.0}/s, {workers} workers", done as f64 / took);
-    println!("repeated: {}", shared.repeated.load(Ordering::Relaxed));
-    println!("{}", figures.get.show("GetTask"));
-    println!("{}", figures.set.show("SetTaskStatus"));
-    println!("{}", figures.end_to_end.show("produced to worker"));
-    if let (Some(pid), Some(before)) = (pid, before) {
-        let after = process::read(pid)?;
-        let per_1000 = 1000.0 / done.max(1) as f64;
-        println!(
-            "broker: {:.1} ms CPU per 1,000 tasks, {:.2} KB written per task, {} MiB resident, {} MiB at most",
-            (after.cpu_ms - before.cpu_ms) as f64 * per_1000,
-            (after.written - before.written) as f64 / done.max(1) as f64 / 1000.0,
-            after.resident_kib / 1024,
-            after.peak_kib / 1024
-        );
+    while let Some(ended) = workers.join_next().await {
+        ended??;
     }
-    Ok(())
+    let calls = std::mem::take(&mut *crew.calls.lock().await);
+    Ok(Pulled { figures: crew.meter.figures()?, get: calls.get, set: calls.set })
 }
 
-async fn work(shared: Arc<Shared>, mut client: ConsumerServiceClient<Channel>) -> Result<Figures> {
-    let mut figures = Figures::default();
-    let mut next: Option<TaskActivation> = None;
-    while shared.done.load(Ordering::Relaxed) < shared.args.count {
-        let Some(task) = next.take() else {
-            let began = Instant::now();
-            let request = GetTaskRequest { namespace: None, application: Some(shared.args.application.clone()) };
-            match client.get_task(request).await {
-                Ok(response) => {
-                    figures.get.record(began.elapsed());
-                    next = response.into_inner().task;
-                }
-                Err(status) if status.code() == Code::NotFound => {
-                    if shared.is_idle() {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(shared.args.poll_ms)).await;
-                }
-                Err(status) => return Err(status.into()),
+async fn work(crew: Arc<Crew>, connection: Connection, number: usize) -> Result<()> {
+    let mut task = None;
+    let mut turn = number;
+    while !crew.meter.is_done() {
+        if let Style::Pair(Some(rate)) = crew.plan.style {
+            sleep_until(crew.began + Duration::from_secs_f64(turn as f64 / rate)).await;
+            turn += crew.plan.workers;
+        }
+        if task.is_none() {
+            task = crew.fetch(&connection).await?;
+        }
+        let Some(this) = task.take() else {
+            if crew.meter.is_quiet(crew.plan.patience) {
+                break;
             }
+            sleep(crew.plan.poll).await;
             continue;
         };
-        shared.note(&task, &mut figures);
-        if shared.args.claim_only {
-            continue;
+        let more = crew.meter.note(&this);
+        if crew.plan.style != Style::ClaimOnly {
+            task = crew.report(&connection, this, more && crew.plan.style == Style::Fetch).await?;
         }
+    }
+    match task {
+        // It came with a report while another worker got the last one that was wanted.
+        Some(task) => crew.report(&connection, task, false).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+impl Crew {
+    async fn fetch(&self, connection: &Connection) -> Result<Option<Task>> {
+        let began = Instant::now();
+        let answer = connection.call(&self.get, self.get_frame.clone()).await?;
+        if answer.code == NOT_FOUND {
+            return Ok(None);
+        }
+        if answer.code == OK && self.meter.measures() {
+            self.calls.lock().await.get.record(began.elapsed());
+        }
+        Ok(answer.decoded::<Carrier>()?.task)
+    }
+
+    async fn report(&self, connection: &Connection, task: Task, more: bool) -> Result<Option<Task>> {
+        let next = || FetchNextTask { namespace: None, application: Some(self.plan.application.clone()) };
         let request = SetTaskStatusRequest {
             id: task.id,
             status: TaskActivationStatus::Complete.into(),
-            fetch_next_task: Some(FetchNextTask {
-                namespace: None,
-                application: Some(shared.args.application.clone()),
-            }),
-            ..Default::default()
+            fetch_next_task: more.then(next),
+            ..SetTaskStatusRequest::default()
         };
         let began = Instant::now();
-        next = client.set_task_status(request).await?.into_inner().task;
-        figures.set.record(began.elapsed());
+        let answer = connection.call(&self.set, framed(&request)).await?;
+        if self.meter.measures() {
+            self.calls.lock().await.set.record(began.elapsed());
+        }
+        Ok(answer.decoded::<Carrier>()?.task)
     }
-    Ok(figures)
 }
 
-impl Shared {
-    fn note(&self, task: &TaskActivation, figures: &mut Figures) {
-        self.done.fetch_add(1, Ordering::Relaxed);
-        self.last.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
-        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(task.id.clone()) {
-            self.repeated.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(at) = &task.received_at {
-            let produced = Duration::new(at.seconds as u64, at.nanos as u32);
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            figures.end_to_end.record(now.saturating_sub(produced));
+/// Asks for a task for a moment. Returns how many came that should not have: those of a broker that was drained.
+pub(crate) async fn excess(address: &str, application: &str) -> Result<u64> {
+    let connection = Connection::to(address).await?;
+    let call = Call::to(address, "ConsumerService/GetTask")?;
+    let frame = framed(&GetTaskRequest { namespace: None, application: Some(application.to_owned()) });
+    let deadline = Instant::now() + AFTERMATH;
+    let mut came = 0;
+    while Instant::now() < deadline {
+        match connection.call(&call, frame.clone()).await?.code {
+            OK => came += 1,
+            _ => sleep(Duration::from_millis(10)).await,
         }
     }
+    Ok(came)
+}
 
-    fn is_idle(&self) -> bool {
-        let quiet = self.began.elapsed().as_millis() as u64 - self.last.load(Ordering::Relaxed);
-        quiet > self.args.patience_s * 1000
+impl fmt::Display for Pulled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.figures)?;
+        writeln!(f, "GetTask: {}", self.get)?;
+        write!(f, "SetTaskStatus: {}", self.set)
     }
 }

@@ -7,109 +7,11 @@ use rdkafka::{
     client::{Client, ClientContext},
     types::RDKafkaErrorCode,
 };
-use taskbroker_domain::activation::TopicId;
 
 use super::{
     Failure,
     handles::{Event, Queue, millis, text},
 };
-
-/// What the cluster says of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TopicSight {
-    /// It exists, under this id.
-    Present(TopicId),
-    /// There is none of this name.
-    Missing,
-}
-
-/// Asks the cluster for a topic's id. Waits at most `timeout` for each of two requests: any broker can answer the second, but
-/// librdkafka would send it to the controller only, unless it is told a broker that answered the first.
-pub(crate) fn sight_topic<C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-    timeout: Duration,
-) -> Result<TopicSight, Failure> {
-    let name = c_string(topic)?;
-    let Some(broker) = broker_of(client, topic, timeout)? else {
-        return Ok(TopicSight::Missing);
-    };
-    let operation = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    let event = ask(client, operation, timeout, |rk, options, queue| {
-        // SAFETY: the options live; no text is wanted.
-        unsafe { ffi::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0) };
-        let mut names = [name.as_ptr()];
-        // SAFETY: one name, which lives; the collection is copied by the request and destroyed here.
-        unsafe {
-            let topics = ffi::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-            ffi::rd_kafka_DescribeTopics(rk, topics, options, queue);
-            ffi::rd_kafka_TopicCollection_destroy(topics);
-        }
-    })?;
-    let mut count = 0;
-    // SAFETY: the event is of this kind (else the result is null); what it holds lives as long as it does.
-    unsafe {
-        let result = ffi::rd_kafka_event_DescribeTopics_result(event.ptr());
-        if result.is_null() {
-            return Err(unexpected(topic));
-        }
-        let topics = ffi::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        if topics.is_null() || count == 0 {
-            return Err(unexpected(topic));
-        }
-        sight(*topics)
-    }
-}
-
-/// A broker that knows the topic; `None` if there is no such topic.
-pub(super) fn broker_of<C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-    timeout: Duration,
-) -> Result<Option<i32>, Failure> {
-    let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|error| {
-        Failure::new(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), error.to_string())
-    })?;
-    let error = metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
-    if matches!(error, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) {
-        return Ok(None);
-    }
-    let (asked, known) = (metadata.orig_broker_id(), metadata.brokers());
-    let broker = known.iter().find(|broker| broker.id() == asked).or(known.first());
-    broker.map(|broker| Some(broker.id())).ok_or_else(|| unexpected("brokers"))
-}
-
-/// # Safety
-/// `description` is alive.
-unsafe fn sight(description: *const ffi::rd_kafka_TopicDescription_t) -> Result<TopicSight, Failure> {
-    // SAFETY: by the caller's promise; error and id belong to the description.
-    unsafe {
-        let error = ffi::rd_kafka_TopicDescription_error(description);
-        if !error.is_null() {
-            match RDKafkaErrorCode::from(ffi::rd_kafka_error_code(error)) {
-                RDKafkaErrorCode::NoError => {}
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                    return Ok(TopicSight::Missing);
-                }
-                code => return Err(Failure::new(code, text(ffi::rd_kafka_error_string(error)))),
-            }
-        }
-        let id = ffi::rd_kafka_TopicDescription_topic_id(description);
-        Ok(TopicSight::Present(if id.is_null() { TopicId::default() } else { topic_id(id) }))
-    }
-}
-
-/// # Safety
-/// `id` is alive.
-unsafe fn topic_id(id: *const ffi::rd_kafka_Uuid_t) -> TopicId {
-    // SAFETY: by the caller's promise.
-    let (most, least) =
-        unsafe { (ffi::rd_kafka_Uuid_most_significant_bits(id), ffi::rd_kafka_Uuid_least_significant_bits(id)) };
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&most.to_be_bytes());
-    bytes[8..].copy_from_slice(&least.to_be_bytes());
-    TopicId(bytes)
-}
 
 /// The first offset and the offset after the last record of each partition's log, open transactions included. Waits at
 /// most `timeout` for each of two requests. All partitions, or an error.

@@ -3,19 +3,21 @@
 #![expect(unsafe_code, reason = "calls into librdkafka; each block says why it is sound")]
 
 mod admin;
+mod delivery;
+mod describe;
 mod handles;
 mod message;
 mod mock;
 mod positions;
 mod queue;
-mod rights;
 
-pub(crate) use admin::{TopicSight, log_ranges, sight_topic};
+pub(crate) use admin::log_ranges;
+pub(crate) use delivery::may_be_written;
+pub(crate) use describe::{TopicSight, rights_on_topic, sight_topic};
 pub(crate) use message::Fetched;
 pub(crate) use mock::assign_at_once;
 pub(crate) use positions::{CommittedEntry, committed_entries, set_leader_epoch};
 pub(crate) use queue::{ConsumerQueue, PartitionQueue, Waker};
-pub(crate) use rights::rights_on_topic;
 
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -45,13 +47,15 @@ impl Failure {
         Self { code, text: text.into() }
     }
 
-    /// The cluster could be asked and said no.
-    pub(crate) fn is_for_want_of_rights(&self) -> bool {
+    /// The cluster could be asked and said no: the right that whoever reads lacks.
+    pub(crate) fn lacking_right(&self) -> Option<&'static str> {
         use RDKafkaErrorCode as Code;
-        matches!(
-            self.code,
-            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed
-        )
+        match self.code {
+            Code::TopicAuthorizationFailed => Some("READ on the topic"),
+            Code::GroupAuthorizationFailed => Some("READ on the group"),
+            Code::ClusterAuthorizationFailed => Some("DESCRIBE on the cluster"),
+            _ => None,
+        }
     }
 
     /// There is a cluster, and it does not let us in, or we do not trust it.

@@ -1,6 +1,6 @@
 //! A topic that is published to.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use taskbroker_domain::ports::outbox::{Message, PublishError};
 use tokio::sync::RwLock;
@@ -17,11 +17,13 @@ pub(super) struct Lane {
     topic: String,
     /// Held by all while they publish, and alone by one that must travel alone.
     company: RwLock<()>,
+    /// Why messages do not go out at present.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Lane {
     pub(super) fn new(line: Arc<Line>, topic: &str) -> Self {
-        Self { line, topic: topic.to_owned(), company: RwLock::new(()) }
+        Self { line, topic: topic.to_owned(), company: RwLock::new(()), trouble: Mutex::default() }
     }
 
     pub(super) fn line(&self) -> &Arc<Line> {
@@ -45,7 +47,38 @@ impl Lane {
             }
             outcome => outcome,
         };
-        outcome.map_err(PublishError::from)
+        let outcome = outcome.map_err(PublishError::from);
+        self.mention(&outcome);
+        outcome
+    }
+
+    /// Says once why nothing goes out, and once that something does again.
+    fn mention(&self, outcome: &Result<(), PublishError>) {
+        let reason = match outcome {
+            Ok(()) => None,
+            Err(PublishError::NotSent(reason) | PublishError::Unavailable(reason)) => Some(reason),
+            Err(PublishError::Refused(_)) => return,
+        };
+        let before = {
+            let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            if trouble.as_ref() == reason {
+                return;
+            }
+            std::mem::replace(&mut *trouble, reason.cloned())
+        };
+        let (topic, cluster) = (&self.topic, &self.line.cluster().address);
+        match (reason, before) {
+            (Some(reason), _) => {
+                tracing::warn!(
+                    topic,
+                    cluster,
+                    reason,
+                    "publishing to the topic fails; it is tried again until it succeeds"
+                );
+            }
+            (None, Some(_)) => tracing::info!(topic, cluster, "publishing to the topic works again"),
+            (None, None) => {}
+        }
     }
 }
 

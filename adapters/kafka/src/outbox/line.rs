@@ -11,11 +11,12 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, KafkaResult},
     message::{Header, OwnedHeaders},
-    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 use taskbroker_domain::ports::outbox::Message;
 use tokio::{
+    sync::oneshot,
     task,
     time::{sleep, timeout},
 };
@@ -25,7 +26,7 @@ use super::{
     refusal::{self, Refusal},
 };
 use crate::{
-    deadline,
+    deadline, native,
     options::{ClusterOptions, KafkaOutboxOptions},
 };
 
@@ -36,10 +37,20 @@ pub(super) struct Line {
     delivery_limit: Duration,
     send_limit: Duration,
     /// `None` once it is closed.
-    producer: Mutex<Option<Arc<LoggingProducer>>>,
+    producer: Mutex<Option<Arc<ReportingProducer>>>,
 }
 
-type LoggingProducer = FutureProducer<Logging>;
+type ReportingProducer = ThreadedProducer<Reports>;
+
+/// How a message ended.
+type Ending = Result<(), Undelivered>;
+
+/// A message that was given up.
+struct Undelivered {
+    error: KafkaError,
+    /// Whether a copy may be in the log.
+    written: bool,
+}
 
 /// Beyond the delivery limit, for the report to come through.
 const REPORT_MARGIN: Duration = Duration::from_secs(1);
@@ -68,15 +79,15 @@ impl Line {
     pub(super) async fn attempt(&self, topic: &str, message: &Message) -> Result<(), Refusal> {
         let delivery = self.enqueue(topic, message).await?;
         match timeout(self.delivery_limit + REPORT_MARGIN, delivery).await {
-            Ok(Ok(Ok(_))) => Ok(()),
-            Ok(Ok(Err((error, _)))) => Err(refusal::not_delivered(topic, &error)),
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(Undelivered { error, written }))) => Err(refusal::not_delivered(topic, &error, written)),
             Ok(Err(_)) => Err(Refusal::MayPass(format!("topic {topic}: the producer was closed meanwhile"))),
             Err(_) => Err(Refusal::MayPass(format!("topic {topic}: no answer in time"))),
         }
     }
 
     /// Gives the message to the producer, waiting for room in its queue for as long as it may.
-    async fn enqueue(&self, topic: &str, message: &Message) -> Result<DeliveryFuture, Refusal> {
+    async fn enqueue(&self, topic: &str, message: &Message) -> Result<oneshot::Receiver<Ending>, Refusal> {
         let give_up_at = deadline::now() + self.send_limit;
         loop {
             match send(self.usable_producer()?.as_ref(), topic, message) {
@@ -88,7 +99,7 @@ impl Line {
     }
 
     /// The producer, or a new one if it failed for good: an idempotent producer whose sequence broke never recovers.
-    fn usable_producer(&self) -> Result<Arc<LoggingProducer>, Refusal> {
+    fn usable_producer(&self) -> Result<Arc<ReportingProducer>, Refusal> {
         let mut slot = self.lock();
         let Some(present) = slot.as_ref() else {
             return Err(Refusal::NotSent("the outbox is closed".to_owned()));
@@ -123,7 +134,7 @@ impl Line {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<LoggingProducer>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<ReportingProducer>>> {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,15 +147,16 @@ impl Drop for Line {
     }
 }
 
-fn send(producer: &LoggingProducer, topic: &str, message: &Message) -> KafkaResult<DeliveryFuture> {
-    let mut record = FutureRecord::<[u8], [u8]>::to(topic).payload(&message.payload);
+fn send(producer: &ReportingProducer, topic: &str, message: &Message) -> KafkaResult<oneshot::Receiver<Ending>> {
+    let (report, delivery) = oneshot::channel();
+    let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, Box::new(report)).payload(&message.payload);
     if let Some(key) = &message.key {
         record = record.key(key);
     }
     if !message.headers.is_empty() {
         record = record.headers(headers(message));
     }
-    producer.send_result(record).map_err(|(error, _)| error)
+    producer.send(record).map(|()| delivery).map_err(|(error, _)| error)
 }
 
 fn is_full(error: &KafkaError) -> bool {
@@ -159,20 +171,35 @@ fn headers(message: &Message) -> OwnedHeaders {
     message.headers.iter().fold(new, add)
 }
 
-fn producer(config: &ClientConfig) -> KafkaResult<Arc<LoggingProducer>> {
-    config.create_with_context(Logging).map(Arc::new)
+fn producer(config: &ClientConfig) -> KafkaResult<Arc<ReportingProducer>> {
+    config.create_with_context(Reports).map(Arc::new)
 }
 
 /// Dropping a producer waits for its thread and what it can still flush.
-fn drop_in_background(producer: Arc<LoggingProducer>) {
+fn drop_in_background(producer: Arc<ReportingProducer>) {
     if let Err(error) = thread::Builder::new().name("kafka-reaper".to_owned()).spawn(move || drop(producer)) {
         tracing::warn!(%error, "no thread to close a Kafka producer on");
     }
 }
 
-struct Logging;
+struct Reports;
 
-impl ClientContext for Logging {
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<oneshot::Sender<Ending>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, report: Self::DeliveryOpaque) {
+        let ending = match result {
+            Ok(_) => Ok(()),
+            Err((error, message)) => {
+                Err(Undelivered { error: error.clone(), written: native::may_be_written(message) })
+            }
+        };
+        // Nobody waits for it any more: the caller has counted it as in doubt.
+        report.send(ending).ok();
+    }
+}
+
+impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         crate::context::log(level, facility, line);
     }

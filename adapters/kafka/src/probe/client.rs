@@ -144,6 +144,9 @@ fn brokers(metadata: &Metadata, deadline: Deadline, report: &Report) {
 fn look_at_topic(consumer: &BaseConsumer<Listener>, topic: &ProbedTopic, deadline: Deadline, report: &Report) {
     let subject = format!("topic {}", topic.name);
     match rights_on_topic(consumer.client(), &topic.name, deadline.left_of(4 * QUESTION_LIMIT)) {
+        Err(failure) if failure.lacking_right().is_some() => {
+            report.bad(subject, format!("we lack every right on it, READ and WRITE and DESCRIBE: {failure}"));
+        }
         Err(failure) => report.bad(subject, failure.to_string()),
         Ok(None) if topic.may_be_missing => {
             report.good(subject, "does not exist; it will be created (create_missing_topics)");
@@ -173,6 +176,9 @@ fn look_at_group(config: &ClientConfig, group: &str, topic: &str, deadline: Dead
         consumer.committed_offsets(list, deadline.left_of(4 * QUESTION_LIMIT))
     });
     match answer {
+        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            report.bad(subject, "we lack the right to READ it (a right on the group, not on the topic)");
+        }
         Err(error) => report.bad(subject, format!("its positions cannot be read: {error}")),
         Ok(list) => match committed_entries(&list).first() {
             Some(entry) if entry.error.is_some() => {

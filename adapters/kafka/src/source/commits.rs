@@ -1,13 +1,20 @@
 //! Commits on their way: at most one per partition, the newest of those that wait behind it.
+//!
+//! The *last* commit of a partition, after which it is let go, is insisted on: what Kafka refuses of it for the moment (in a
+//! rebalance it takes commits of the generation only that a member has yet to learn of) is sent again, until it is taken or
+//! nobody waits for it any more. Without it the next owner would begin below what is stored here.
 
 use std::collections::BTreeMap;
 
+use rdkafka::types::RDKafkaErrorCode;
 use taskbroker_domain::ports::source::{GroupCommit, SourceEvent};
 
 /// The commits of one consumer.
 #[derive(Default)]
 pub(super) struct Commits {
     flights: BTreeMap<i32, Flight>,
+    /// The last ones that are not taken yet.
+    last: BTreeMap<i32, GroupCommit>,
 }
 
 struct Flight {
@@ -15,11 +22,55 @@ struct Flight {
     next: Option<GroupCommit>,
 }
 
+/// How a commit was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The group has it.
+    Taken,
+    /// Not as it is; the same may be taken a moment later, or its answer was lost.
+    Refused,
+    /// This member's commit is never taken.
+    RefusedForGood,
+}
+
+impl From<RDKafkaErrorCode> for Verdict {
+    fn from(code: RDKafkaErrorCode) -> Self {
+        use RDKafkaErrorCode as Code;
+        match code {
+            Code::NoError => Self::Taken,
+            Code::UnknownMemberId
+            | Code::FencedInstanceId
+            | Code::FencedMemberEpoch
+            | Code::GroupIdNotFound
+            | Code::GroupAuthorizationFailed
+            | Code::TopicAuthorizationFailed
+            | Code::OffsetMetadataTooLarge
+            | Code::InvalidCommitOffsetSize
+            | Code::AssignmentLost
+            | Code::Fatal => Self::RefusedForGood,
+            _ => Self::Refused,
+        }
+    }
+}
+
 impl Commits {
     /// Takes commits in; returns those to be sent now. One that comes while another is under way waits, in the place of an
     /// earlier one that waited: a later commit says all that an earlier one said.
     pub(super) fn submit(&mut self, commits: Vec<GroupCommit>) -> Vec<GroupCommit> {
         commits.into_iter().filter_map(|commit| self.submit_one(commit)).collect()
+    }
+
+    /// The same for commits that are insisted on.
+    pub(super) fn submit_last(&mut self, commits: Vec<GroupCommit>) -> Vec<GroupCommit> {
+        self.last.extend(commits.iter().map(|commit| (commit.partition.partition, commit.clone())));
+        self.submit(commits)
+    }
+
+    /// What is insisted on and not under way: to be sent now.
+    pub(super) fn submit_again(&mut self) -> Vec<GroupCommit> {
+        let idle = self.last.iter().filter(|(partition, _)| !self.flights.contains_key(partition));
+        let idle = idle.map(|(_, commit)| commit.clone()).collect();
+        self.submit(idle)
     }
 
     fn submit_one(&mut self, commit: GroupCommit) -> Option<GroupCommit> {
@@ -36,34 +87,55 @@ impl Commits {
         }
     }
 
-    /// What an answer means, and the commit that waited for it. `None` for an answer to nothing of ours.
+    /// What an answer means: what is to be told of it, and the commit that waited for it. Nothing is told of a refused one that
+    /// is insisted on.
     pub(super) fn answered(
         &mut self,
         partition: i32,
         offset: i64,
-        committed: bool,
-    ) -> Option<(SourceEvent, Option<GroupCommit>)> {
-        if self.flights.get(&partition)?.sent.offset != offset {
-            return None;
+        verdict: Verdict,
+    ) -> (Option<SourceEvent>, Option<GroupCommit>) {
+        if self.flights.get(&partition).is_none_or(|flight| flight.sent.offset != offset) {
+            return (None, None);
         }
-        let Flight { sent, next } = self.flights.remove(&partition)?;
+        let Some(Flight { sent, next }) = self.flights.remove(&partition) else { return (None, None) };
         let next = next.and_then(|next| self.submit_one(next));
-        Some((outcome(sent, committed), next))
+        (self.judged(sent, verdict), next)
     }
 
-    /// Everything under way has failed: what is to be told of it. What waited is given up as well.
-    pub(super) fn fail_all(&mut self) -> Vec<SourceEvent> {
-        std::mem::take(&mut self.flights).into_values().map(|flight| outcome(flight.sent, false)).collect()
+    fn judged(&mut self, sent: GroupCommit, verdict: Verdict) -> Option<SourceEvent> {
+        let partition = sent.partition.partition;
+        let is_last = self.last.get(&partition) == Some(&sent);
+        if is_last && verdict == Verdict::Refused {
+            return None;
+        }
+        if is_last || verdict == Verdict::RefusedForGood {
+            self.last.remove(&partition);
+        }
+        Some(outcome(sent, verdict == Verdict::Taken))
+    }
+
+    /// Everything under way was answered like this: what is to be told of it. What waited behind it is given up as well, but for
+    /// what is insisted on.
+    pub(super) fn all_answered(&mut self, verdict: Verdict) -> Vec<SourceEvent> {
+        let flights = std::mem::take(&mut self.flights);
+        flights.into_values().filter_map(|flight| self.judged(flight.sent, verdict)).collect()
     }
 
     /// Forgets a partition: nothing is told about it any more.
     pub(super) fn forget(&mut self, partition: i32) {
         self.flights.remove(&partition);
+        self.last.remove(&partition);
     }
 
-    /// Whether any of these partitions has a commit under way.
+    /// Whether any of these partitions has a commit under way, or one that is insisted on.
     pub(super) fn any_of(&self, partitions: &[i32]) -> bool {
-        partitions.iter().any(|partition| self.flights.contains_key(partition))
+        partitions.iter().any(|partition| self.flights.contains_key(partition) || self.last.contains_key(partition))
+    }
+
+    /// Whether a refused commit is to be sent again.
+    pub(super) fn is_insistent(&self) -> bool {
+        self.last.keys().any(|partition| !self.flights.contains_key(partition))
     }
 }
 
@@ -101,26 +173,63 @@ mod tests {
         }
     }
 
+    fn told(answer: (Option<SourceEvent>, Option<GroupCommit>)) -> Option<SourceEvent> {
+        answer.0
+    }
+
     #[test]
     fn a_commit_waits_for_the_one_under_way() {
         let mut commits = Commits::default();
         assert_eq!(commits.submit(vec![commit(1)]).len(), 1);
         assert!(commits.submit(vec![commit(2)]).is_empty());
         assert!(commits.submit(vec![commit(3)]).is_empty());
-        let (told, next) = commits.answered(0, 1, true).unwrap();
-        assert!(matches!(told, SourceEvent::Committed { offset: 1, .. }));
+        let (first, next) = commits.answered(0, 1, Verdict::Taken);
+        assert!(matches!(first, Some(SourceEvent::Committed { offset: 1, .. })));
         assert_eq!(next.unwrap().offset, 3);
-        assert!(matches!(commits.answered(0, 3, false).unwrap().0, SourceEvent::CommitFailed { .. }));
+        let second = told(commits.answered(0, 3, Verdict::Refused));
+        assert!(matches!(second, Some(SourceEvent::CommitFailed { .. })));
         assert!(!commits.any_of(&[0]));
     }
 
     #[test]
     fn an_answer_to_something_else_is_ignored() {
         let mut commits = Commits::default();
-        assert!(commits.answered(0, 1, true).is_none());
+        assert!(told(commits.answered(0, 1, Verdict::Taken)).is_none());
         commits.submit(vec![commit(1)]);
-        assert!(commits.answered(0, 2, true).is_none());
+        assert!(told(commits.answered(0, 2, Verdict::Taken)).is_none());
         commits.forget(0);
-        assert!(commits.answered(0, 1, true).is_none());
+        assert!(told(commits.answered(0, 1, Verdict::Taken)).is_none());
+    }
+
+    #[test]
+    fn the_last_commit_is_sent_again_until_it_is_taken() {
+        let mut commits = Commits::default();
+        commits.submit(vec![commit(1)]);
+        // It waits for the one under way, which the rebalance refuses, and is refused itself.
+        assert!(commits.submit_last(vec![commit(5)]).is_empty());
+        let (first, next) = commits.answered(0, 1, Verdict::from(RDKafkaErrorCode::IllegalGeneration));
+        assert!(matches!(first, Some(SourceEvent::CommitFailed { .. })));
+        assert_eq!(next.unwrap().offset, 5);
+        assert!(told(commits.answered(0, 5, Verdict::from(RDKafkaErrorCode::RebalanceInProgress))).is_none());
+        assert!(commits.is_insistent() && commits.any_of(&[0]));
+        assert_eq!(commits.submit_again(), [commit(5)]);
+        assert!(commits.submit_again().is_empty(), "it is under way");
+        // Everything fails at once, as while the coordinator moves.
+        assert!(commits.all_answered(Verdict::from(RDKafkaErrorCode::WaitingForCoordinator)).is_empty());
+        assert_eq!(commits.submit_again(), [commit(5)]);
+        let taken = told(commits.answered(0, 5, Verdict::from(RDKafkaErrorCode::NoError)));
+        assert!(matches!(taken, Some(SourceEvent::Committed { offset: 5, .. })));
+        assert!(!commits.any_of(&[0]) && !commits.is_insistent());
+    }
+
+    #[test]
+    fn the_last_commit_of_a_member_that_is_none_any_more_is_given_up() {
+        for code in [RDKafkaErrorCode::UnknownMemberId, RDKafkaErrorCode::GroupAuthorizationFailed] {
+            let mut commits = Commits::default();
+            commits.submit_last(vec![commit(5)]);
+            let given_up = told(commits.answered(0, 5, Verdict::from(code)));
+            assert!(matches!(given_up, Some(SourceEvent::CommitFailed { .. })));
+            assert!(!commits.any_of(&[0]));
+        }
     }
 }

@@ -1,16 +1,22 @@
 //! What the threads of a source share: its settings, what comes in, what goes out, how it stands.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-    mpsc,
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
 };
 
 use taskbroker_domain::ports::source::{AssignmentId, GroupCommit, Start};
 use tokio::sync::oneshot;
 
 use super::{inbox::Inbox, survey::Findings, watch::Sight};
-use crate::{native::Waker, options::KafkaSourceOptions};
+use crate::{
+    native::{Failure, Waker},
+    options::KafkaSourceOptions,
+};
 
 /// What the polling thread is told.
 pub(super) enum Command {
@@ -79,6 +85,8 @@ pub(super) struct Desk {
     commands: Mutex<mpsc::Sender<Command>>,
     numbers: AtomicU64,
     status: Mutex<SourceStatus>,
+    /// The rights that were said to be missing.
+    lacking: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Desk {
@@ -92,6 +100,7 @@ impl Desk {
             commands: Mutex::new(commands),
             numbers: AtomicU64::new(0),
             status: Mutex::default(),
+            lacking: Mutex::default(),
         }
     }
 
@@ -119,5 +128,28 @@ impl Desk {
 
     pub(super) fn update(&self, change: impl FnOnce(&mut SourceStatus)) {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Says once which right we lack; it may be granted at any time.
+    pub(super) fn refused(&self, failure: &Failure) {
+        let Some(lacking) = failure.lacking_right() else { return };
+        let reason = failure.to_string();
+        if self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(lacking) {
+            let (topic, group, cluster) = (&self.topic, &self.group, &self.options.cluster.address);
+            tracing::warn!(
+                %topic,
+                %group,
+                cluster,
+                lacking,
+                reason,
+                "Kafka refuses the topic: it is not read before that is mended"
+            );
+        }
+        self.update(|status| status.last_trouble = Some(reason));
+    }
+
+    /// Positions and log were learned: what is refused from here on is said again.
+    pub(super) fn admitted(&self) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

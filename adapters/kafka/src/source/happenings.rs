@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, KafkaResult},
@@ -61,6 +61,17 @@ impl Happenings {
 
     fn note(&self, happening: Happening) {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(happening);
+    }
+}
+
+/// Takes partitions, in the way the group's protocol wants it: paused, and at offset 0, so that nothing is read or looked up
+/// before a start is named.
+pub(super) fn assign_paused(consumer: &GroupConsumer, mut partitions: TopicPartitionList) -> KafkaResult<()> {
+    consumer.pause(&partitions)?;
+    partitions.set_all_offsets(Offset::Offset(0))?;
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(&partitions),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&partitions),
     }
 }
 

@@ -8,7 +8,7 @@ use taskbroker_domain::{
 };
 
 use super::happenings::Happenings;
-use crate::native::{Fetched, PartitionQueue};
+use crate::native::{Failure, Fetched, PartitionQueue};
 
 /// A partition of the current assignment.
 pub(super) struct Partition {
@@ -51,7 +51,7 @@ pub(super) struct Drained {
     /// Fetching stopped, because the position is not in the log.
     pub(super) out_of_range: Option<String>,
     /// Other troubles, which pass or do not.
-    pub(super) troubles: Vec<String>,
+    pub(super) troubles: Vec<Failure>,
 }
 
 impl Partition {
@@ -129,7 +129,7 @@ impl Drain<'_> {
             *self.phase = Phase::Surveyed;
             self.drained.out_of_range = Some(text);
         } else {
-            self.drained.troubles.push(format!("{text} ({code:?})"));
+            self.drained.troubles.push(Failure::new(code, text));
         }
     }
 

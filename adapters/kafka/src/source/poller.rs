@@ -161,9 +161,9 @@ impl Poller {
     fn sighted(&mut self, sight: &Sight) {
         match sight {
             // It answers: what it says is no.
-            Err(failure) if failure.is_for_want_of_rights() => {
+            Err(failure) if failure.lacking_right().is_some() => {
                 self.connection_is(None);
-                self.refused(failure);
+                self.desk.refused(failure);
             }
             sight => self.connection_is(sight.as_ref().err()),
         }
@@ -176,16 +176,6 @@ impl Poller {
             }
             Ok(TopicSight::Missing) => self.topic_is(TopicStatus::Missing),
             Err(_) => {}
-        }
-    }
-
-    /// Says once what the cluster refuses.
-    fn refused(&self, failure: &Failure) {
-        let reason = failure.to_string();
-        if self.desk.status().last_trouble.as_ref() != Some(&reason) {
-            let (topic, cluster) = (&self.desk.topic, &self.desk.options.cluster.address);
-            tracing::warn!(%topic, cluster, reason, "Kafka refuses the topic: it is not read before that is mended");
-            self.desk.update(|status| status.last_trouble = Some(reason));
         }
     }
 

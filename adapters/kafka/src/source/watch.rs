@@ -127,7 +127,7 @@ impl Quiet {
     fn explain(&self, sight: Sight) -> Sight {
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (sight, refusal) {
-            (Err(failure), Some(refusal)) if !failure.is_for_want_of_rights() => Err(refusal),
+            (Err(failure), Some(refusal)) if failure.lacking_right().is_none() => Err(refusal),
             (sight, _) => sight,
         }
     }

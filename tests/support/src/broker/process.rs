@@ -206,6 +206,11 @@ impl BrokerProcess {
         self.grpc_port
     }
 
+    /// Where it says how it is.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
     /// Its process.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)

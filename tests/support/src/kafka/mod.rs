@@ -24,6 +24,8 @@ mod logs;
 mod message;
 mod own;
 mod provision;
+mod rights;
+mod secured;
 mod topics;
 mod transactions;
 
@@ -42,6 +44,8 @@ pub use self::{
     groups::GroupPosition,
     message::{Consumed, Message},
     own::OwnKafka,
+    rights::{Operation, Resource},
+    secured::SecuredKafka,
     transactions::Ending,
 };
 

@@ -58,8 +58,15 @@ pub(super) fn shared() -> Result<String> {
 
 // --- the jars ---------------------------------------------------------------------------------------------------------
 
-/// Runs `scripts/kafka` and returns the address it prints, or an empty text.
+/// Runs `scripts/kafka` and returns the address it prints, or what else it prints.
 pub(super) fn script(arguments: &[&str]) -> Result<String> {
+    let printed = script_lines(arguments)?;
+    let address = printed.lines().find_map(|line| line.strip_prefix("bootstrap="));
+    Ok(address.unwrap_or_else(|| printed.trim()).to_owned())
+}
+
+/// Runs `scripts/kafka` and returns all that it prints.
+pub(super) fn script_lines(arguments: &[&str]) -> Result<String> {
     let script = repository().join("scripts/kafka");
     let output = Command::new(&script)
         .args(arguments)
@@ -68,12 +75,10 @@ pub(super) fn script(arguments: &[&str]) -> Result<String> {
         .with_context(|| format!("{} cannot be run", script.display()))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "scripts/kafka {}: {}", arguments.join(" "), errors.trim());
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let address = printed.lines().find_map(|line| line.strip_prefix("bootstrap="));
-    Ok(address.unwrap_or_else(|| printed.trim()).to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn repository() -> PathBuf {
+pub(super) fn repository() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }

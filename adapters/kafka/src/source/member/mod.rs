@@ -8,13 +8,13 @@ mod revoking;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(super) use leaving::reap;
 use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{Consumer, RebalanceProtocol},
+    TopicPartitionList,
+    consumer::Consumer,
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode,
 };
@@ -27,12 +27,15 @@ use self::revoking::Revocation;
 use super::{
     commits::Commits,
     desk::{Command, Desk},
-    happenings::{GroupConsumer, Happening, Happenings},
+    happenings::{GroupConsumer, Happening, Happenings, assign_paused},
     partition::{Partition, Phase},
     survey::{self, Cause, Finding, Findings, Survey},
     watch::Watch,
 };
-use crate::native::{ConsumerQueue, PartitionQueue};
+use crate::{
+    deadline::now,
+    native::{ConsumerQueue, Failure, PartitionQueue},
+};
 
 /// A member of the group.
 pub(super) struct Member {
@@ -42,9 +45,11 @@ pub(super) struct Member {
     queue: ConsumerQueue,
     consumer: Arc<GroupConsumer>,
     commits: Commits,
+    /// When refused commits that are insisted on may be sent again.
+    commit_again_at: Instant,
     happenings: VecDeque<Happening>,
     /// The rebalance that librdkafka waits for an answer to.
-    unanswered: Option<TopicPartitionList>,
+    unanswered: Option<Happening>,
     revocation: Option<Revocation>,
     /// Starts that came during a revocation.
     postponed: Vec<Start>,
@@ -82,6 +87,7 @@ impl Member {
             queue,
             consumer: Arc::new(consumer),
             commits: Commits::default(),
+            commit_again_at: now(),
             happenings: VecDeque::new(),
             unanswered: None,
             revocation: None,
@@ -135,11 +141,11 @@ impl Member {
     fn deal_with(&mut self, happening: Happening, watch: &Watch) -> Result<(), Ejected> {
         match happening {
             Happening::Assigned(list) => {
-                self.unanswered = Some(list.clone());
+                self.unanswered = Some(Happening::Assigned(list.clone()));
                 self.assigned(list)
             }
             Happening::Revoked(list) => {
-                self.unanswered = Some(list.clone());
+                self.unanswered = Some(Happening::Revoked(list.clone()));
                 self.revoked(&list)
             }
             Happening::Answered { failure, entries } => {
@@ -163,6 +169,9 @@ impl Member {
                 watch.nudge();
             }
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId => watch.nudge(),
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+                self.desk.refused(&Failure::new(code, reason));
+            }
             _ => {
                 tracing::warn!(%topic, ?code, reason, "trouble in the consumer group");
                 self.desk.update(|status| status.last_trouble = Some(format!("{reason} ({code:?})")));
@@ -172,19 +181,14 @@ impl Member {
 
     /// Takes new partitions: paused, so that nothing is read before its start is named, and at offset 0, so that librdkafka
     /// looks nothing up by itself.
-    fn assigned(&mut self, mut list: TopicPartitionList) -> Result<(), Ejected> {
+    fn assigned(&mut self, list: TopicPartitionList) -> Result<(), Ejected> {
         let assignment = self.desk.next_assignment();
         let numbers: Vec<i32> = list.elements().iter().map(|entry| entry.partition()).collect();
         for number in &numbers {
             let partition = self.new_partition(*number, assignment)?;
             self.partitions.insert(*number, partition);
         }
-        self.consumer.pause(&list).map_err(failed)?;
-        list.set_all_offsets(Offset::Offset(0)).map_err(failed)?;
-        match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list).map_err(failed)?,
-            RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.assign(&list).map_err(failed)?,
-        }
+        assign_paused(&self.consumer, list).map_err(failed)?;
         self.unanswered = None;
         tracing::info!(topic = %self.desk.topic, partitions = ?numbers, "partitions assigned");
         self.report_assignment();
@@ -232,7 +236,10 @@ impl Member {
             partitions.into_iter().filter_map(|finding| self.found(finding, assignment, topic_id)).collect();
         match cause {
             Cause::Assignment if found.is_empty() => {}
-            Cause::Assignment => self.desk.inbox.tell(SourceEvent::Assigned { partitions: found }),
+            Cause::Assignment => {
+                self.desk.admitted();
+                self.desk.inbox.tell(SourceEvent::Assigned { partitions: found });
+            }
             Cause::OutOfRange => found.into_iter().for_each(|assigned| self.tell_out_of_range(assigned)),
         }
     }

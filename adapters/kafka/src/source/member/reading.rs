@@ -149,6 +149,11 @@ impl Member {
             self.desk.inbox.push(event);
         }
         for trouble in troubles {
+            if trouble.lacking_right().is_some() {
+                self.desk.refused(&trouble);
+                continue;
+            }
+            let trouble = trouble.to_string();
             tracing::warn!(topic = %self.desk.topic, partition = number, trouble, "trouble fetching");
             self.desk.update(|status| status.last_trouble = Some(trouble));
         }

@@ -77,7 +77,7 @@ impl Member {
             // It gave up waiting.
             _ => return,
         }
-        self.commit(positions);
+        self.commit_last(positions);
     }
 
     /// Goes on with a revocation when what it waited for is there, or time is up.
@@ -88,6 +88,7 @@ impl Member {
         if self.consumer.assignment_lost() {
             return Err(Ejected::Lost);
         }
+        self.insist();
         if self.is_due(&revocation) {
             self.let_go(&revocation)?;
             self.start_postponed();
@@ -100,7 +101,7 @@ impl Member {
     fn is_due(&self, revocation: &Revocation) -> bool {
         let (until, what) = match revocation.step {
             Step::Committing(_) if !self.commits.any_of(&revocation.partitions) => return true,
-            Step::Committing(until) => (until, "the last commit was not answered in time"),
+            Step::Committing(until) => (until, "the last positions could not be committed in time"),
             Step::Waiting(until) => (until, "the revocation's barrier was not released in time"),
         };
         let is_over = now() >= until;
