@@ -51,14 +51,17 @@ def test_an_orderly_restart_of_worker_and_broker_repeats_nothing_reported(
     # What it fetched and did not begin is handed out again when its lease has ended; so is what it ran without telling: the
     # client may keep a result for itself when its threads are stuck.
     worker.stop()
-    begun, reported = len(effects.runs()), broker.gauge("taskbroker_reports_total", verdict="complete")
-    assert begun < TASKS, "the worker ended too late to matter"
-    assert begun - reported <= CHILDREN
+    before = effects.runs()
+    untold = len(before) - broker.gauge("taskbroker_reports_total", verdict="complete")
+    assert len(before) < TASKS, "the worker ended too late to matter"
+    assert untold <= CHILDREN
     assert broker.stop() == 0
     broker.start()
     make_worker(broker, concurrency=CHILDREN)
     await_all(broker, kafka, effects)
-    assert len(effects.runs()) <= TASKS + (begun - reported)
+    # A task of the second worker may miss its deadline on a slow machine; what the first one has told is over.
+    done = {run["number"] for run in before}
+    assert sum(run["number"] in done for run in effects.runs()[len(before) :]) <= untold
     assert broker.stop() == 0
 
 

@@ -24,6 +24,7 @@ fn the_defaults_are_those_of_the_existing_system_where_it_has_them() {
     assert_eq!(source.assignment_strategy, AssignmentStrategy::RangeRoundRobin);
     assert_eq!((outbox.dead_letter.topic.as_str(), outbox.retry.topic.as_str()), ("taskworker-dlq", "taskworker"));
     assert_eq!(outbox.send_timeout, Duration::from_millis(500));
+    assert_eq!(outbox.delivery_timeout, Duration::from_secs(300));
     assert_eq!(outbox.max_message_bytes.get(), 5_000_000);
     assert_eq!(settings.max_delay, Duration::from_secs(3600));
     assert_eq!(outbox.forward.topic, "taskworker-long");

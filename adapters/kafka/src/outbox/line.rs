@@ -1,6 +1,7 @@
 //! The producer on one cluster.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -16,9 +17,9 @@ use rdkafka::{
 };
 use taskbroker_domain::ports::outbox::Message;
 use tokio::{
-    sync::oneshot,
+    sync::oneshot::{self, error::RecvError},
     task,
-    time::{sleep, timeout},
+    time::{error::Elapsed, sleep, timeout},
 };
 
 use super::{
@@ -45,6 +46,9 @@ type ReportingProducer = ThreadedProducer<Reports>;
 /// How a message ended.
 type Ending = Result<(), Undelivered>;
 
+/// A message's end, once the producer tells it.
+type Delivery = oneshot::Receiver<Ending>;
+
 /// A message that was given up.
 struct Undelivered {
     error: KafkaError,
@@ -54,6 +58,8 @@ struct Undelivered {
 
 /// Beyond the delivery limit, for the report to come through.
 const REPORT_MARGIN: Duration = Duration::from_secs(1);
+/// From when on a missing acknowledgement is spoken of: no change of leader takes so long.
+const SAID_AFTER: Duration = Duration::from_secs(30);
 /// How soon to look for room in the producer's queue again.
 const ROOM_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
@@ -78,7 +84,7 @@ impl Line {
 
     pub(super) async fn attempt(&self, topic: &str, message: &Message) -> Result<(), Refusal> {
         let delivery = self.enqueue(topic, message).await?;
-        match timeout(self.delivery_limit + REPORT_MARGIN, delivery).await {
+        match self.report(topic, delivery).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(Undelivered { error, written }))) => Err(refusal::not_delivered(topic, &error, written)),
             Ok(Err(_)) => Err(Refusal::MayPass(format!("topic {topic}: the producer was closed meanwhile"))),
@@ -86,8 +92,19 @@ impl Line {
         }
     }
 
+    /// The producer's report, waited for as long as it may take. That it takes long is said.
+    async fn report(&self, topic: &str, delivery: Delivery) -> Result<Result<Ending, RecvError>, Elapsed> {
+        let mut report = pin!(timeout(self.delivery_limit + REPORT_MARGIN, delivery));
+        if let Ok(report) = timeout(SAID_AFTER, &mut report).await {
+            return report;
+        }
+        let cluster = &self.cluster.address;
+        tracing::warn!(cluster, topic, "Kafka has not acknowledged a message yet; it is still waited for");
+        report.await
+    }
+
     /// Gives the message to the producer, waiting for room in its queue for as long as it may.
-    async fn enqueue(&self, topic: &str, message: &Message) -> Result<oneshot::Receiver<Ending>, Refusal> {
+    async fn enqueue(&self, topic: &str, message: &Message) -> Result<Delivery, Refusal> {
         let give_up_at = deadline::now() + self.send_limit;
         loop {
             match send(self.usable_producer()?.as_ref(), topic, message) {
@@ -147,7 +164,7 @@ impl Drop for Line {
     }
 }
 
-fn send(producer: &ReportingProducer, topic: &str, message: &Message) -> KafkaResult<oneshot::Receiver<Ending>> {
+fn send(producer: &ReportingProducer, topic: &str, message: &Message) -> KafkaResult<Delivery> {
     let (report, delivery) = oneshot::channel();
     let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, Box::new(report)).payload(&message.payload);
     if let Some(key) = &message.key {

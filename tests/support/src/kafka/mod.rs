@@ -85,7 +85,7 @@ impl Kafka {
         provision::or_skip(OwnKafka::start())
     }
 
-    /// A Kafka that is starting: waits, for a minute at most, until it answers.
+    /// A Kafka that is starting: waits, for three minutes at most, until it answers.
     pub fn starting_at(address: &str) -> Result<Self> {
         provision::await_answer(address)?;
         Self::at(address)

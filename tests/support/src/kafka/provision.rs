@@ -155,7 +155,7 @@ fn start_container() -> Result<()> {
 /// Waits until Kafka answers a question about its topics.
 pub(super) fn await_answer(address: &str) -> Result<()> {
     let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", address).create()?;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     loop {
         match client.fetch_metadata(None, Duration::from_secs(5)) {
             Ok(metadata) if !metadata.brokers().is_empty() => return Ok(()),
