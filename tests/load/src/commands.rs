@@ -279,6 +279,14 @@ pub(crate) enum Floor {
         #[arg(long, default_value_t = 256)]
         batch: u32,
     },
+    /// Small writes, each fsynced.
+    Disk {
+        /// Where the file is made.
+        #[arg(long, default_value = ".")]
+        directory: PathBuf,
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
     /// From a producer to a plain consumer, on a topic that is empty.
     Kafka(Produce),
 }
@@ -293,6 +301,9 @@ impl Floor {
             }
             Self::Sqlite { directory, rows, batch } => {
                 println!("{:.0} rows/s", floors::sqlite::insert(&directory, rows, batch, SIZE)?);
+            }
+            Self::Disk { directory, seconds } => {
+                println!("4 KiB, synced: {}", floors::disk::sync(&directory, Duration::from_secs(seconds))?);
             }
             Self::Kafka(produce) => {
                 println!("produced to consumed: {}", floors::kafka::run(produce.plan()?, 0)?);

@@ -73,7 +73,9 @@ const CPU: &str = "ms/1,000";
 const KB: &str = "KB/task";
 
 /// All of them, in order.
-pub(crate) const LINES: [Line; 32] = [
+pub(crate) const LINES: [Line; 34] = [
+    line("the disk: 4 KiB, synced, p50", "disk.p50", "ms", Bar::None, None),
+    line("- p99", "disk.p99", "ms", Bar::None, None),
     line("pull, 64 workers on 4 connections", "pull-64.rate", PER_S, Bar::AtLeast(15_000.0), Some("empty-64.rate")),
     line("- CPU", "pull-64.cpu", CPU, Bar::AtMost(45.0), Some("empty-64.cpu")),
     line("- written, settled within the window", "pull-64.written", KB, Bar::AtMost(0.5), None),
