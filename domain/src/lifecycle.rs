@@ -36,7 +36,7 @@ pub enum State {
     /// Waits to be published to the retry topic.
     Retry {
         /// What the worker asked for.
-        wish: RetryWish,
+        wish: Box<RetryWish>,
         /// How far its publication is.
         publication: Publication,
     },
@@ -48,7 +48,7 @@ pub enum State {
     /// Waits to be published to the dead-letter topic.
     Failed {
         /// Why it failed.
-        cause: FailureCause,
+        cause: Box<FailureCause>,
         /// How far its publication is.
         publication: Publication,
     },
@@ -195,7 +195,7 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::Claim(lease) => Ok(State::Processing(lease)),
             E::Complete | E::Remembered(Verdict::Complete) => Ok(State::Done(Outcome::Completed)),
             E::Remembered(Verdict::Failure) => Ok(failed(FailureCause::Reported, by)),
-            E::Remembered(Verdict::Retry(wish)) => Ok(State::Retry { wish, publication: Publication::Waiting }),
+            E::Remembered(Verdict::Retry(wish)) => Ok(State::Retry { wish: wish.into(), publication: Publication::Waiting }),
             E::Expire => Ok(State::Done(Outcome::Expired)),
             E::Forward => Ok(State::Forward { publication: Publication::Waiting }),
             E::Drop => Ok(State::Done(Outcome::Dropped)),
@@ -206,7 +206,7 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
         State::Processing(_) => match event {
             E::Complete => Ok(State::Done(Outcome::Completed)),
             E::Failure => Ok(failed(FailureCause::Reported, by)),
-            E::Retry(wish) => Ok(State::Retry { wish, publication: Publication::Waiting }),
+            E::Retry(wish) => Ok(State::Retry { wish: wish.into(), publication: Publication::Waiting }),
             E::Accepted(lease) => Ok(State::Processing(lease)),
             E::PutBack => Ok(State::Pending { ready_at: by.now }),
             E::GiveUp(cause) => Ok(failed(cause, by)),
@@ -216,8 +216,8 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::PublishBegins | E::Published | E::PublishFailed | E::PublishRefused(_) => Err(Refusal::IsProcessing),
         },
         State::Retry { wish, publication } => {
-            let (wish, outcome) = (*wish, Outcome::Retried);
-            let again = |publication| State::Retry { wish, publication };
+            let (wish, outcome) = (**wish, Outcome::Retried);
+            let again = |publication| State::Retry { wish: wish.into(), publication };
             match event {
                 E::GiveUp(cause) => Ok(failed(cause, by)),
                 event => publish(publication, event, outcome, again, Refusal::IsRetry),
@@ -264,11 +264,11 @@ fn failed(cause: FailureCause, by: Circumstances) -> State {
     match (by.on_failure, &cause) {
         (_, FailureCause::Unreadable) => {
             let publication = Publication::Parked("its payload cannot be read back from the store".into());
-            State::Failed { cause, publication }
+            State::Failed { cause: cause.into(), publication }
         }
         (OnFailure::DeadLetter, _)
         | (OnFailure::Discard, FailureCause::Undecodable(_) | FailureCause::Undeliverable(_)) => {
-            State::Failed { cause, publication: Publication::Waiting }
+            State::Failed { cause: cause.into(), publication: Publication::Waiting }
         }
         (OnFailure::Discard, _) => State::Done(Outcome::Discarded),
     }

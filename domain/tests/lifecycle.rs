@@ -29,7 +29,7 @@ fn pending() -> State {
 }
 
 fn retry(publication: Publication) -> State {
-    State::Retry { wish: WISH, publication }
+    State::Retry { wish: WISH.into(), publication }
 }
 
 fn forward(publication: Publication) -> State {
@@ -37,7 +37,7 @@ fn forward(publication: Publication) -> State {
 }
 
 fn failed(cause: FailureCause, publication: Publication) -> State {
-    State::Failed { cause, publication }
+    State::Failed { cause: cause.into(), publication }
 }
 
 fn done(outcome: Outcome) -> State {

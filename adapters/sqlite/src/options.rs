@@ -53,7 +53,7 @@ impl SqliteOptions {
             check: IntegrityCheck::default(),
             busy_limit: Duration::from_millis(250),
             readers: 2,
-            cache_bytes: 32 << 20,
+            cache_bytes: 8 << 20,
             wal_max_bytes: 1 << 30,
             file_max_bytes: None,
             take_over: None,

@@ -66,10 +66,10 @@ impl Ledger {
             key: row.key,
             id: row.id,
             route,
-            terms: row.terms,
+            terms: row.terms.into(),
             received_at: row.received_at,
             added_at: row.added_at,
-            origin,
+            origin: origin.into(),
             group,
             topic,
             payload_bytes: row.payload_bytes,
@@ -219,10 +219,10 @@ impl Ledger {
             key: self.give_key(),
             id,
             route,
-            terms,
+            terms: terms.into(),
             received_at,
             added_at: now.wall,
-            origin,
+            origin: origin.into(),
             group,
             topic: self.topic_of(origin),
             payload_bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
@@ -259,8 +259,8 @@ impl Ledger {
             return;
         };
         let State::Pending { ready_at } = entry.state else { return };
-        let (group, origin) = (entry.group, entry.origin);
-        let (at_most_once, written, demoted) = (entry.terms.at_most_once, entry.flags.row, entry.flags.demoted);
+        let (group, origin) = (entry.group, entry.origin.get());
+        let (at_most_once, written, demoted) = (entry.terms.at_most_once(), entry.flags.row, entry.flags.demoted);
         if demoted && !at_most_once {
             self.end_as(handle, Event::Forward, now);
             return;

@@ -146,7 +146,7 @@ impl Ledger {
         self.forget_all_of(slot);
         self.forget_origins(slot, |origin, entry| origin.offset >= at && matches!(entry.state, State::Done(_)));
         let rows = self.handles_of(slot, |_, entry| entry.flags.row);
-        let rows: Vec<i64> = rows.iter().filter_map(|row| Some(self.entry(*row)?.origin?.offset)).collect();
+        let rows: Vec<i64> = rows.iter().filter_map(|row| Some(self.entry(*row)?.origin.get()?.offset)).collect();
         let Some(partition) = self.partitions.slots.get_mut(&slot) else { return };
         partition.tracker.void_from(at);
         partition.acknowledged = partition.acknowledged.min(at);
@@ -163,7 +163,7 @@ impl Ledger {
     fn forget_origins(&mut self, slot: Slot, fits: impl Fn(Origin, &Entry) -> bool) {
         for handle in self.handles_of(slot, fits) {
             if let Some(entry) = self.entry_mut(handle) {
-                entry.origin = None;
+                entry.origin = None.into();
             }
         }
     }
@@ -227,7 +227,7 @@ impl Ledger {
     /// else may have handed them out.
     pub(super) fn doubt(&mut self, slot: Slot, committed: i64, now: Now) {
         let doubtful = self.handles_of(slot, |origin, entry| {
-            entry.terms.at_most_once
+            entry.terms.at_most_once()
                 && entry.flags.row
                 && origin.offset < committed
                 && !self.partitions.is_acknowledged(origin)
@@ -240,7 +240,7 @@ impl Ledger {
 
     fn handles_of(&self, slot: Slot, fits: impl Fn(Origin, &Entry) -> bool) -> Vec<Handle> {
         let all = self.entries.iter().filter_map(|(index, entry)| {
-            let origin = entry.origin.filter(|origin| origin.slot == slot)?;
+            let origin = entry.origin.get().filter(|origin| origin.slot == slot)?;
             let index = u32::try_from(index).ok()?;
             fits(origin, entry).then_some(Handle { key: entry.key, index })
         });

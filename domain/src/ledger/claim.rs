@@ -72,8 +72,8 @@ impl Ledger {
 
     fn hand_out(&mut self, handle: Handle, offer_limit: Duration, now: Now) -> Option<Claimed> {
         let entry = self.entry(handle)?;
-        let length = entry.terms.run_limit.saturating_add(self.policy.lease_grace).saturating_add(offer_limit);
-        let (at_most_once, row) = (entry.terms.at_most_once, entry.flags.row);
+        let length = entry.terms.run_limit().saturating_add(self.policy.lease_grace).saturating_add(offer_limit);
+        let (at_most_once, row) = (entry.terms.at_most_once(), entry.flags.row);
         let lease = entry::lease(length, now);
         self.apply(handle, Event::Claim(lease), now).ok()?;
         if let Some(entry) = self.entry_mut(handle) {
@@ -121,7 +121,7 @@ impl Ledger {
     /// claim still stood.
     pub fn accepted(&mut self, handle: Handle, lease: Lease, now: Now) -> bool {
         let Some(entry) = self.claimed_entry(handle, lease) else { return false };
-        let length = entry.terms.run_limit.saturating_add(self.policy.lease_grace);
+        let length = entry.terms.run_limit().saturating_add(self.policy.lease_grace);
         let row = entry.flags.row;
         let accepted = self.apply(handle, Event::Accepted(entry::lease(length, now)), now).is_ok();
         if accepted && row {

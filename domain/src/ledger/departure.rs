@@ -62,7 +62,7 @@ impl Ledger {
         let mut withdrawn = 0;
         for handle in handles {
             let Some(entry) = self.entry(handle) else { continue };
-            let of_lost = entry.origin.is_some_and(|origin| slots.contains(&origin.slot));
+            let of_lost = entry.origin.get().is_some_and(|origin| slots.contains(&origin.slot));
             if of_lost && entry.can_be_withdrawn() {
                 self.remove_withdrawn(handle, now);
                 withdrawn += 1;
@@ -76,7 +76,7 @@ impl Ledger {
         self.groups.counts(entry.group).withdrawn += 1;
         self.left_queue(entry.group);
         self.no_longer_publishes(&entry, now);
-        let partition = entry.origin.and_then(|origin| Some((origin, self.partitions.slots.get_mut(&origin.slot)?)));
+        let partition = entry.origin.get().and_then(|origin| Some((origin, self.partitions.slots.get_mut(&origin.slot)?)));
         if let Some((origin, partition)) = partition {
             partition.blocked.remove(&origin.offset);
         }

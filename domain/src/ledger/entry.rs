@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::compact::{CompactOrigin, CompactTerms};
 use crate::{
-    activation::{ActivationId, Key, Origin, Route, Terms},
+    activation::{ActivationId, Key, Route, Terms},
     lifecycle::{Circumstances, Lease, Outcome, Publication, State},
     policy::Policy,
     ports::store::{FailureCause, Row, RowState},
@@ -25,10 +26,10 @@ pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) id: ActivationId,
     pub(super) route: Arc<Route>,
-    pub(super) terms: Terms,
+    pub(super) terms: CompactTerms,
     pub(super) received_at: Timestamp,
     pub(super) added_at: Timestamp,
-    pub(super) origin: Option<Origin>,
+    pub(super) origin: CompactOrigin,
     pub(super) group: u32,
     /// The topic it was read from, as a place in the counts.
     pub(super) topic: u16,
@@ -72,8 +73,8 @@ pub(super) struct Flags {
 impl Entry {
     pub(super) fn circumstances(&self, policy: &Policy, now: Timestamp) -> Circumstances {
         Circumstances {
-            at_most_once: self.terms.at_most_once,
-            on_failure: self.terms.on_failure,
+            at_most_once: self.terms.at_most_once(),
+            on_failure: self.terms.on_failure(),
             lost_leases: self.lost_leases,
             max_lost_leases: policy.max_lost_leases,
             now,
@@ -81,7 +82,7 @@ impl Entry {
     }
 
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
-        self.terms.expires_at.is_some_and(|at| at <= now)
+        self.terms.expires_at().is_some_and(|at| at <= now)
     }
 
     /// Left to whoever reads its partition next when the partition is lost: nothing says that it was here. What a worker
@@ -101,7 +102,7 @@ impl Entry {
 
     /// Whether the beginning of its publication is durable before anything is sent.
     pub(super) fn journals_beginning(&self) -> bool {
-        self.terms.at_most_once && matches!(self.state, State::Retry { .. } | State::Forward { .. })
+        self.terms.at_most_once() && matches!(self.state, State::Retry { .. } | State::Forward { .. })
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -116,7 +117,7 @@ impl Entry {
     fn is_settled(&self) -> bool {
         match &self.state {
             State::Pending { .. } | State::Processing(_) => false,
-            State::Failed { cause, .. } => *cause == FailureCause::Reported,
+            State::Failed { cause, .. } => **cause == FailureCause::Reported,
             State::Forward { .. } => false,
             State::Retry { .. } | State::Done(_) => true,
         }
@@ -127,11 +128,11 @@ impl Entry {
             State::Pending { ready_at } => Some(RowState::Pending { ready_at: *ready_at }),
             State::Processing(lease) => Some(RowState::Processing { lease_ends_at: lease.ends_at }),
             State::Retry { wish, publication } => {
-                Some(RowState::Retry { wish: *wish, publication: publication.clone() })
+                Some(RowState::Retry { wish: **wish, publication: publication.clone() })
             }
             State::Forward { publication } => Some(RowState::Forward { publication: publication.clone() }),
             State::Failed { cause, publication } => {
-                Some(RowState::Failed { cause: cause.clone(), publication: publication.clone() })
+                Some(RowState::Failed { cause: FailureCause::clone(cause), publication: publication.clone() })
             }
             State::Done(_) => None,
         }
@@ -142,10 +143,10 @@ impl Entry {
             key: self.key,
             id: self.id.clone(),
             route: self.route.clone(),
-            terms: self.terms,
+            terms: self.terms.into(),
             received_at: self.received_at,
             added_at: self.added_at,
-            origin: self.origin,
+            origin: self.origin.get(),
             marked: self.flags.marked,
             payload_bytes: self.payload_bytes,
             lost_leases: self.lost_leases,
@@ -165,9 +166,9 @@ pub(super) fn resumed(state: RowState, terms: &Terms, policy: &Policy, now: Now)
             let left = lease_ends_at.since(now.wall).min(lease_max).max(quiet);
             State::Processing(Lease { ends: now.steady.saturating_add(left), ends_at: lease_ends_at })
         }
-        RowState::Retry { wish, publication } => State::Retry { wish, publication: resumed(publication) },
+        RowState::Retry { wish, publication } => State::Retry { wish: wish.into(), publication: resumed(publication) },
         RowState::Forward { publication } => State::Forward { publication: resumed(publication) },
-        RowState::Failed { cause, publication } => State::Failed { cause, publication: begins_anew(publication) },
+        RowState::Failed { cause, publication } => State::Failed { cause: cause.into(), publication: begins_anew(publication) },
     }
 }
 
@@ -190,4 +191,14 @@ pub(super) fn lease(length: std::time::Duration, now: Now) -> Lease {
 pub(super) enum When {
     Wall(Timestamp),
     Steady(Steady),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_little_room() {
+        assert!(size_of::<Entry>() <= 200, "{}", size_of::<Entry>());
+    }
 }

@@ -153,7 +153,7 @@ impl Ledger {
     }
 
     fn is_of(&self, handle: Handle, slots: &BTreeSet<Slot>) -> bool {
-        self.entry(handle).and_then(|entry| entry.origin).is_none_or(|origin| slots.contains(&origin.slot))
+        self.entry(handle).and_then(|entry| entry.origin.get()).is_none_or(|origin| slots.contains(&origin.slot))
     }
 
     fn write(&mut self, handle: Handle, commit: &mut Commit, taken: &mut Taken, now: Now) {
@@ -173,7 +173,7 @@ impl Ledger {
                 }
                 taken.leaving.push(handle);
                 let lives_on = entry.state == State::Done(Outcome::Forwarded);
-                let (origin, buried) = (entry.origin, (entry.flags.marked && !lives_on).then(|| entry.id.clone()));
+                let (origin, buried) = (entry.origin.get(), (entry.flags.marked && !lives_on).then(|| entry.id.clone()));
                 if let Some(origin) = origin {
                     self.partitions.settle(origin);
                     if let Some(id) = buried {
@@ -190,7 +190,7 @@ impl Ledger {
                 self.journal.unwritten = self.journal.unwritten.saturating_sub(1);
                 commit.insert.push(NewRow { row: entry.row(state), payload });
                 taken.inserted.push(handle);
-                if let Some(origin) = entry.origin {
+                if let Some(origin) = entry.origin.get() {
                     self.partitions.write(origin);
                 }
             }

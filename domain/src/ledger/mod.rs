@@ -25,6 +25,7 @@
 mod admit;
 mod assignment;
 mod claim;
+mod compact;
 mod conservation;
 mod demand;
 mod departure;

@@ -105,14 +105,14 @@ impl Ledger {
         if let Some(entry) = self.entry_mut(handle)
             && !std::mem::replace(&mut entry.flags.retries, true)
         {
-            let id = entry.id.retry(entry.terms.attempt.saturating_add(1));
+            let id = entry.id.retry(entry.terms.attempt().saturating_add(1));
             self.memory.publishes(id);
         }
     }
 
     pub(super) fn no_longer_publishes(&mut self, entry: &Entry, now: Now) {
         if entry.flags.retries {
-            let id = entry.id.retry(entry.terms.attempt.saturating_add(1));
+            let id = entry.id.retry(entry.terms.attempt().saturating_add(1));
             self.memory.no_longer_publishes(&id);
             self.bury_again(&id, now);
         }
@@ -122,11 +122,11 @@ impl Ledger {
 fn describe(handle: Handle, entry: &Entry) -> Option<Outgoing> {
     let kind = match &entry.state {
         State::Retry { wish, .. } => {
-            OutgoingKind::Retry { id: entry.id.retry(entry.terms.attempt.saturating_add(1)), wish: *wish }
+            OutgoingKind::Retry { id: entry.id.retry(entry.terms.attempt().saturating_add(1)), wish: **wish }
         }
         State::Forward { .. } => OutgoingKind::Forward,
-        State::Failed { cause, .. } => OutgoingKind::DeadLetter { cause: cause.clone() },
+        State::Failed { cause, .. } => OutgoingKind::DeadLetter { cause: crate::ports::store::FailureCause::clone(cause) },
         State::Pending { .. } | State::Processing(_) | State::Done(_) => return None,
     };
-    Some(Outgoing { handle, id: entry.id.clone(), payload: entry.payload.clone(), origin: entry.origin, kind })
+    Some(Outgoing { handle, id: entry.id.clone(), payload: entry.payload.clone(), origin: entry.origin.get(), kind })
 }

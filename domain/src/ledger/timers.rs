@@ -74,7 +74,7 @@ impl Ledger {
     }
 
     pub(super) fn remind_of_expiry(&mut self, handle: Handle) {
-        if let Some(expires_at) = self.entry(handle).and_then(|entry| entry.terms.expires_at) {
+        if let Some(expires_at) = self.entry(handle).and_then(|entry| entry.terms.expires_at()) {
             self.remind(When::Wall(expires_at), handle);
         }
     }
@@ -82,10 +82,10 @@ impl Ledger {
 
 fn has_purpose(entry: &Entry, when: When) -> bool {
     match (&entry.state, when) {
-        (State::Pending { ready_at }, When::Wall(at)) => entry.terms.expires_at == Some(at) || *ready_at == at,
+        (State::Pending { ready_at }, When::Wall(at)) => entry.terms.expires_at() == Some(at) || *ready_at == at,
         (State::Pending { .. }, When::Steady(_)) => entry.flags.held,
         (State::Processing(lease), When::Steady(at)) => lease.ends == at,
-        (State::Processing(_), When::Wall(at)) => entry.terms.expires_at == Some(at),
+        (State::Processing(_), When::Wall(at)) => entry.terms.expires_at() == Some(at),
         (State::Retry { .. } | State::Forward { .. } | State::Failed { .. } | State::Done(_), _) => false,
     }
 }
