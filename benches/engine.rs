@@ -1,6 +1,6 @@
 //! What a task takes in the engine: ingest, ledger, committer and answers, on stores, logs and outboxes in memory:
 //! `cargo bench -p taskbroker`.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::{sync::Arc, time::Duration};
 

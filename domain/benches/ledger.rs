@@ -161,9 +161,9 @@ fn admit(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(BATCH)).with_inputs(fresh).bench_local_refs(|reading| reading.admit(BATCH));
 }
 
-/// 256 claims, with so many waiting.
+/// 256 tasks come, are claimed and settled, as the first does, while so many wait.
 #[divan::bench(args = [1_000, 100_000])]
-fn claim(bencher: Bencher<'_, '_>, waiting: usize) {
+fn tasks_behind_a_queue(bencher: Bencher<'_, '_>, waiting: usize) {
     let mut reading = Reading::new(Duration::from_secs(3_600));
     reading.admit(waiting);
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {

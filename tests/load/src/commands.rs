@@ -1,14 +1,14 @@
 //! The single measurements as commands, for any broker that speaks the protocol.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
 use crate::{
     activation::{APPLICATION, NAMESPACE, SIZE, Template},
-    floors, idle, ingest,
+    idle, ingest,
     meter::Range,
     produce, pull, push,
 };
@@ -38,7 +38,7 @@ pub(crate) struct Produce {
 }
 
 impl Produce {
-    fn plan(self) -> Result<produce::Plan> {
+    pub(crate) fn plan(self) -> Result<produce::Plan> {
         let template = Template::new(&self.run, &self.application, &self.namespace, self.size)?;
         let Self { kafka, topic, count, rate, .. } = self;
         Ok(produce::Plan { kafka, topic, count, rate, template })
@@ -250,54 +250,6 @@ impl Ingest {
         let Self { kafka, topic, group, count, pid } = self;
         let patience = Duration::from_secs(30);
         println!("{}", ingest::run(&ingest::Plan { kafka, topic, group, count, patience, pid })?);
-        Ok(())
-    }
-}
-
-/// What no broker can do better.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Floor {
-    /// Empty calls to a tonic server in a process of its own.
-    Grpc {
-        #[arg(long, default_value_t = 64)]
-        callers: usize,
-        #[arg(long, default_value_t = 4)]
-        connections: usize,
-        #[arg(long, default_value_t = 100_000)]
-        calls: usize,
-        /// Calls per second; as fast as possible if not given.
-        #[arg(long)]
-        rate: Option<f64>,
-    },
-    /// Rows into SQLite, fsynced.
-    Sqlite {
-        /// Where the file is made.
-        #[arg(long, default_value = ".")]
-        directory: PathBuf,
-        #[arg(long, default_value_t = 500_000)]
-        rows: u32,
-        #[arg(long, default_value_t = 256)]
-        batch: u32,
-    },
-    /// From a producer to a plain consumer, on a topic that is empty.
-    Kafka(Produce),
-}
-
-impl Floor {
-    pub(crate) async fn run(self) -> Result<()> {
-        match self {
-            Self::Grpc { callers, connections, calls, rate } => {
-                let server = floors::grpc::Server::start()?;
-                let plan = floors::grpc::Plan { callers, connections, calls, rate };
-                println!("{}", floors::grpc::run(&server, plan).await?);
-            }
-            Self::Sqlite { directory, rows, batch } => {
-                println!("{:.0} rows/s", floors::sqlite::insert(&directory, rows, batch, SIZE)?);
-            }
-            Self::Kafka(produce) => {
-                println!("produced to consumed: {}", floors::kafka::run(produce.plan()?, 0)?);
-            }
-        }
         Ok(())
     }
 }

@@ -1,5 +1,4 @@
 //! The tool against a broker that is made up: what it drives, counts and refuses.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     collections::VecDeque,

@@ -98,7 +98,6 @@ const C_LIBRARIES: [(&str, &[&str]); 2] = [
 ];
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

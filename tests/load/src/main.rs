@@ -49,7 +49,7 @@ enum Command {
     Ingest(commands::Ingest),
     /// Measure what no broker can do better.
     #[command(subcommand)]
-    Floor(commands::Floor),
+    Floor(floors::Floor),
     /// Measure every row of the table in `docs/performance.md`.
     Bench(bench::Bench),
     /// Sum folded stacks up (from standard input) by function and by crate.

@@ -52,6 +52,16 @@ pub(crate) struct Sizes {
     seconds: u64,
 }
 
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tasks, waiting, seconds } = self;
+        write!(
+            f,
+            "{tasks} tasks measured in a run; with a backlog, {waiting} waiting; {seconds} s of latency and idling"
+        )
+    }
+}
+
 impl Bench {
     pub(crate) async fn run(self) -> Result<()> {
         let binary = self.binary.map_or_else(beside_this_program, Ok)?;
@@ -70,7 +80,7 @@ impl Bench {
             }
         }
         let table = table::of(&samples);
-        println!("\n{}", table::text(&table));
+        println!("\n{}\n{}", table::text(&table), self.sizes);
         if let Some(path) = self.json {
             let figures = serde_json::to_vec_pretty(&table::json(&table, &samples, self.runs))?;
             fs::write(&path, figures).with_context(|| format!("{} cannot be written", path.display()))?;

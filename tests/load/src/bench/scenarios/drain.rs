@@ -15,7 +15,7 @@ use crate::{
         samples::Samples,
         stage::{Running, Stage},
     },
-    floors::grpc,
+    floors::{disk, grpc},
     meter::{Figures, Range},
     pull, push,
 };
@@ -28,6 +28,9 @@ pub(super) async fn pull_64(stage: &mut Stage, samples: &mut Samples) -> Result<
     let empty = empty(stage, 64, 4).await?;
     samples.add("empty-64.rate", empty.rate());
     samples.add("empty-64.cpu", empty.cpu_ms());
+    let disk = disk::sync(&std::env::temp_dir(), Duration::from_secs(1))?;
+    samples.add("disk.p50", disk.us(0.5) / 1e3);
+    samples.add("disk.p99", disk.us(0.99) / 1e3);
     Ok(())
 }
 

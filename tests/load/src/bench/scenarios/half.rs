@@ -17,6 +17,7 @@ const CONNECTIONS: usize = 4;
 
 pub(super) async fn run(stage: &mut Stage, samples: &mut Samples) -> Result<()> {
     let most = pairs(stage, None).await?.figures.rate();
+    samples.add("half.most", most);
     let rate = most / 2.0;
     let half = pairs(stage, Some(rate)).await?;
     samples.add("half.rate", half.figures.rate());

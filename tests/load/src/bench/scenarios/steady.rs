@@ -1,5 +1,7 @@
 //! Latency at a steady rate: from produced to a worker that waits, and through Kafka alone.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::{
@@ -14,6 +16,9 @@ use crate::{
 };
 
 const PER_S: u64 = 1_000;
+
+/// So many that one always waits, even where a commit, and with it a report, takes 20 ms.
+const WORKERS: usize = 32;
 
 /// The first seconds are not measured: connections are made and code is paged in.
 const SETTLING_S: u64 = 2;
@@ -37,10 +42,10 @@ pub(super) async fn run(stage: &mut Stage, samples: &mut Samples) -> Result<()> 
 async fn through_the_broker(stage: &Stage, range: Range) -> Result<Latency> {
     let setup = stage.on_empty_topics().await?;
     let mut broker = Running::on(&setup).await?;
-    broker.process.await_partitions(4, std::time::Duration::from_secs(60)).await?;
+    broker.process.await_partitions(4, Duration::from_secs(60)).await?;
     let production = stage.production(&setup.topic, range.total, Some(PER_S as f64))?;
     let producing = tokio::task::spawn_blocking(move || produce::run(production));
-    let pulled = pull::run(pull::Plan::new(broker.address.clone(), 16, 4, range)).await?;
+    let pulled = pull::run(pull::Plan::new(broker.address.clone(), WORKERS, 4, range)).await?;
     producing.await??;
     pulled.figures.tally.exactly(range.total)?;
     broker.process.stop().await?;
