@@ -51,7 +51,6 @@ mod tests {
     }
 
     #[tokio::test]
-    #[expect(clippy::panic, reason = "it is about that")]
     async fn a_panic_is_a_failure() {
         let (tasks, stop) = (Tasks::default(), CancellationToken::new());
         tasks.begin("one that panics", &stop, async { panic!("as the test wished") });
