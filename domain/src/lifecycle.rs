@@ -197,7 +197,9 @@ fn next(state: &State, event: Event, by: Circumstances) -> Result<State, Refusal
             E::Claim(lease) => Ok(State::Processing(lease)),
             E::Complete | E::Remembered(Verdict::Complete) => Ok(State::Done(Outcome::Completed)),
             E::Remembered(Verdict::Failure) => Ok(failed(FailureCause::Reported, by)),
-            E::Remembered(Verdict::Retry(wish)) => Ok(State::Retry { wish: wish.into(), publication: Publication::Waiting }),
+            E::Remembered(Verdict::Retry(wish)) => {
+                Ok(State::Retry { wish: wish.into(), publication: Publication::Waiting })
+            }
             E::Expire => Ok(State::Done(Outcome::Expired)),
             E::Forward => Ok(State::Forward { publication: Publication::Waiting }),
             E::Drop => Ok(State::Done(Outcome::Dropped)),

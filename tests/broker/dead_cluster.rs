@@ -20,7 +20,8 @@ const LOAD: [Kind; 5] = [Kind::Plain, Kind::Plain, Kind::Fails, Kind::Plain, Kin
 const WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_dead_letter_cluster_away_work_goes_on_and_each_dead_letter_comes_once_when_it_is_back() -> Result<()> {
+async fn with_the_dead_letter_cluster_away_work_goes_on_and_each_dead_letter_comes_once_when_it_is_back() -> Result<()>
+{
     let (Some(kafka), Some(other)) = (Kafka::shared(), Kafka::own()) else { return Ok(()) };
     let setup = setup(&kafka, 4).await?;
     other.create_topic(&setup.dead_letters, 1, &[]).await?;

@@ -71,9 +71,7 @@ impl Kind {
             Self::RetryOnce | Self::Fails => task.dead_letter(),
             Self::RetryThrice => task.dead_letter().attempts(4),
             Self::Delayed => task.delay(1),
-            Self::DelayedLong => {
-                task.received(SystemTime::now() - Duration::from_millis(millis)).delay(6 + seconds)
-            }
+            Self::DelayedLong => task.received(SystemTime::now() - Duration::from_millis(millis)).delay(6 + seconds),
             Self::Expires => task.expires(3 + serial as u64 % 4),
             // A claim that was lost on its way, in a crash, ends with the lease.
             Self::AtMostOnce => task.at_most_once().dead_letter().deadline(8),

@@ -120,9 +120,8 @@ async fn a_topic_that_is_switched_off_is_not_read_and_what_is_here_of_it_is_serv
     let (path, group) = (format!("kafka_topics.{off}"), Kafka::unique("brokers"));
     let setup = setup(&kafka, 1).await?.with("store.linger", "0ms");
     let retry_topic = setup.topic.clone();
-    let setup = setup
-        .with("kafka_retry_topic", retry_topic)
-        .with(&path, json!({ "cluster": "test", "consumer_group": group }));
+    let setup =
+        setup.with("kafka_retry_topic", retry_topic).with(&path, json!({ "cluster": "test", "consumer_group": group }));
     let mut broker = BrokerProcess::start(&setup).await?;
     let mut ids = super::produce(&kafka, &off, tasks(3)).await?;
     kafka.await_no_lag(&group, &off, WITHIN).await?;

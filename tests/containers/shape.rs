@@ -14,11 +14,7 @@ use taskbroker_support::{
 };
 use testcontainers::{ImageExt, core::Mount};
 
-use super::{
-    broker::BrokerContainer,
-    docker,
-    kafka::KafkaContainer,
-};
+use super::{broker::BrokerContainer, docker, kafka::KafkaContainer};
 
 /// Variables that such deployments set to nothing where they use neither SASL nor TLS of their own.
 const UNUSED: [&str; 14] = [

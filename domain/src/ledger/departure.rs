@@ -76,7 +76,8 @@ impl Ledger {
         self.groups.counts(entry.group).withdrawn += 1;
         self.left_queue(entry.group);
         self.no_longer_publishes(&entry, now);
-        let partition = entry.origin.get().and_then(|origin| Some((origin, self.partitions.slots.get_mut(&origin.slot)?)));
+        let partition =
+            entry.origin.get().and_then(|origin| Some((origin, self.partitions.slots.get_mut(&origin.slot)?)));
         if let Some((origin, partition)) = partition {
             partition.blocked.remove(&origin.offset);
         }

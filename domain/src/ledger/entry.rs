@@ -168,7 +168,9 @@ pub(super) fn resumed(state: RowState, terms: &Terms, policy: &Policy, now: Now)
         }
         RowState::Retry { wish, publication } => State::Retry { wish: wish.into(), publication: resumed(publication) },
         RowState::Forward { publication } => State::Forward { publication: resumed(publication) },
-        RowState::Failed { cause, publication } => State::Failed { cause: cause.into(), publication: begins_anew(publication) },
+        RowState::Failed { cause, publication } => {
+            State::Failed { cause: cause.into(), publication: begins_anew(publication) }
+        }
     }
 }
 

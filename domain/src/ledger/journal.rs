@@ -181,7 +181,8 @@ impl Ledger {
                 }
                 taken.leaving.push(handle);
                 let lives_on = entry.state == State::Done(Outcome::Forwarded);
-                let (origin, buried) = (entry.origin.get(), (entry.flags.marked && !lives_on).then(|| entry.id.clone()));
+                let (origin, buried) =
+                    (entry.origin.get(), (entry.flags.marked && !lives_on).then(|| entry.id.clone()));
                 if let Some(origin) = origin {
                     self.partitions.settle(origin);
                     if let Some(id) = buried {

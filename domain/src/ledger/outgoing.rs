@@ -143,7 +143,9 @@ fn describe(handle: Handle, entry: &Entry) -> Option<Outgoing> {
             OutgoingKind::Retry { id: entry.id.retry(entry.terms.attempt().saturating_add(1)), wish: **wish }
         }
         State::Forward { .. } => OutgoingKind::Forward,
-        State::Failed { cause, .. } => OutgoingKind::DeadLetter { cause: crate::ports::store::FailureCause::clone(cause) },
+        State::Failed { cause, .. } => {
+            OutgoingKind::DeadLetter { cause: crate::ports::store::FailureCause::clone(cause) }
+        }
         State::Pending { .. } | State::Processing(_) | State::Done(_) => return None,
     };
     Some(Outgoing { handle, id: entry.id.clone(), payload: entry.payload.clone(), origin: entry.origin.get(), kind })

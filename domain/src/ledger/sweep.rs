@@ -89,7 +89,8 @@ impl Ledger {
     fn may_be_forwarded(&self, handle: Handle) -> bool {
         let Some(entry) = self.entry(handle) else { return false };
         let is_ours = |origin| entry.flags.row && self.partitions.is_acknowledged(origin);
-        matches!(entry.state, State::Pending { .. }) && (!entry.terms.at_most_once() || entry.origin.get().is_none_or(is_ours))
+        matches!(entry.state, State::Pending { .. })
+            && (!entry.terms.at_most_once() || entry.origin.get().is_none_or(is_ours))
     }
 
     /// What rules look at. None: the entry is gone.

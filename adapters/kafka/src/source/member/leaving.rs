@@ -119,9 +119,7 @@ impl Member {
         for happening in waiting {
             let answered = match happening {
                 // With an incremental protocol only an assignment answers this: what was never taken cannot be given up.
-                Happening::Assigned(list) if is_incremental(&self.consumer) => {
-                    assign_paused(&self.consumer, list)
-                }
+                Happening::Assigned(list) if is_incremental(&self.consumer) => assign_paused(&self.consumer, list),
                 Happening::Assigned(list) | Happening::Revoked(list) => unassign(&self.consumer, &list),
                 Happening::Answered { .. } | Happening::Trouble(..) => Ok(()),
             };
