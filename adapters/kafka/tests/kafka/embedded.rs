@@ -108,7 +108,7 @@ async fn errors_of_the_cluster_are_told_apart_by_whether_they_may_pass() {
     cluster.request_errors(produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
     assert!(matches!(outbox.publish(message("a")).await, Err(PublishError::Refused(_))));
     cluster.request_errors(produce, &[Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION]);
-    assert!(matches!(outbox.publish(message("b")).await, Err(PublishError::Unavailable(_))));
+    assert!(matches!(outbox.publish(message("b")).await, Err(PublishError::NotSent(_))));
     // Once too large may be its batch's fault; twice is its own.
     cluster.request_errors(produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     assert_eq!(outbox.publish(message("c")).await, Ok(()));
