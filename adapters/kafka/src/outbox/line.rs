@@ -12,7 +12,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, KafkaResult},
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext},
     types::RDKafkaErrorCode,
 };
 use taskbroker_domain::ports::outbox::Message;
@@ -24,6 +24,7 @@ use tokio::{
 
 use super::{
     OutboxError,
+    polled::PolledProducer,
     refusal::{self, Refusal},
 };
 use crate::{
@@ -41,7 +42,7 @@ pub(super) struct Line {
     producer: Mutex<Option<Arc<ReportingProducer>>>,
 }
 
-type ReportingProducer = ThreadedProducer<Reports>;
+type ReportingProducer = PolledProducer<Reports>;
 
 /// How a message ended.
 type Ending = Result<(), Undelivered>;
@@ -189,10 +190,10 @@ fn headers(message: &Message) -> OwnedHeaders {
 }
 
 fn producer(config: &ClientConfig) -> KafkaResult<Arc<ReportingProducer>> {
-    config.create_with_context(Reports).map(Arc::new)
+    PolledProducer::new(config, Reports).map(Arc::new)
 }
 
-/// Dropping a producer waits for its thread and what it can still flush.
+/// Dropping a producer may wait for what it can still flush.
 fn drop_in_background(producer: Arc<ReportingProducer>) {
     if let Err(error) = thread::Builder::new().name("kafka-reaper".to_owned()).spawn(move || drop(producer)) {
         tracing::warn!(%error, "no thread to close a Kafka producer on");

@@ -9,6 +9,7 @@
 
 mod lane;
 mod line;
+mod polled;
 mod refusal;
 
 use std::{
