@@ -64,9 +64,11 @@ pub(crate) struct Running {
 /// Which signal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
+    Hup,
     Int,
-    Term,
     Kill,
+    Quit,
+    Term,
 }
 
 impl Running {
