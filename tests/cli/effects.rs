@@ -120,6 +120,16 @@ fn sighup_has_the_rules_read_again_and_stops_nothing() {
     }
 }
 
+#[test]
+fn of_a_kafka_that_is_away_nobody_says_that_topics_do_not_exist() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = start(directory.path(), &[]);
+    let said = daemon.complaint("it cannot be seen whether it exists");
+    let ended = daemon.stop(WITHIN);
+    assert_eq!(ended.code, Some(0));
+    assert!(!(said.clone() + &ended.stderr).contains("it does not exist"), "{said}{}", ended.stderr);
+}
+
 #[tokio::test]
 async fn a_part_that_fails_for_good_ends_the_broker_with_1() {
     let (directory, port) = (tempfile::tempdir().unwrap(), free_port().unwrap());
