@@ -1,4 +1,4 @@
-//! Accepts connections, no more than a limit at once, and can cut them all.
+//! Accepts connections, no more than a limit at once, writes their answers together, and can cut them all.
 
 use std::{
     io,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{Stream, stream};
+use http::Extensions;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -16,10 +17,13 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TlsConnectInfo};
 use tracing::{debug, warn};
 
-use crate::room::Share;
+use crate::{
+    gives_way::{Calls, GivesWay},
+    room::Share,
+};
 
 /// How long to wait after a failure to accept (usually: out of file descriptors), so that it does not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -55,8 +59,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 /// A connection that keeps its place until it is closed.
 pub(crate) struct Connection {
-    stream: TcpStream,
-    unverified: Share,
+    stream: GivesWay<TcpStream>,
+    peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,
 }
@@ -66,7 +70,9 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a gRPC connection keeps its delay");
         }
-        Self { stream, unverified, cut: Box::pin(cut.cancelled_owned()), _place: place }
+        let peer = Peer { unverified, calls: Calls::default() };
+        let stream = GivesWay::answering(stream, peer.calls.clone());
+        Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), _place: place }
     }
 }
 
@@ -75,13 +81,23 @@ impl Connection {
 pub(crate) struct Peer {
     /// What it may have of the memory for unverified bodies.
     pub(crate) unverified: Share,
+    /// Those it has made and that are not answered.
+    pub(crate) calls: Calls,
+}
+
+impl Peer {
+    /// Whoever made the call with these extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<&Self> {
+        let of_tls = || extensions.get::<TlsConnectInfo<Self>>().map(TlsConnectInfo::get_ref);
+        extensions.get::<Self>().or_else(of_tls)
+    }
 }
 
 impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { unverified: self.unverified.clone() }
+        self.peer.clone()
     }
 }
 
@@ -105,14 +121,6 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
