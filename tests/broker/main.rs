@@ -7,6 +7,7 @@
 mod answers;
 mod crew;
 mod crowd;
+mod dashboards;
 mod dead_cluster;
 mod drain;
 mod frozen;

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use taskbroker_domain::ports::{
-    service::{Reported, Verdict, Wanted},
-    store::RowState,
+use taskbroker_domain::{
+    activation::RetryWish,
+    ports::{
+        outbox::Destination,
+        service::{Reported, Verdict, Wanted},
+        store::RowState,
+    },
 };
+use taskbroker_proto::pb;
 
 use crate::world::{World, at_most_once, dead_letter, options, task};
 
@@ -51,6 +56,7 @@ async fn a_lost_lease_is_counted_and_the_task_comes_again_until_it_fails() {
     }
     let messages = world.delivered(1).await;
     assert_eq!(&*messages[0].payload, prost::Message::encode_to_vec(&dead_letter(task("a"))));
+    assert_eq!((messages[0].destination, &messages[0].key), (Destination::DeadLetter, &None));
     world.empty().await;
     assert_eq!(world.broker.stats().totals.dead_lettered, 1);
 }
@@ -76,6 +82,13 @@ async fn a_failure_is_discarded_unless_a_dead_letter_is_wanted() {
     world.empty().await;
     assert_eq!(world.broker.stats().totals.discarded, 1);
     assert!(world.outbox.messages().is_empty());
+    world.produce(&dead_letter(task("b")));
+    world.next().await;
+    world.report("b", Verdict::Failure).await.unwrap();
+    let message = world.delivered(1).await.remove(0);
+    assert_eq!(&*message.payload, prost::Message::encode_to_vec(&dead_letter(task("b"))), "as it was produced");
+    world.empty().await;
+    assert_eq!((world.broker.stats().totals.discarded, world.broker.stats().totals.dead_lettered), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +111,7 @@ async fn a_delayed_task_waits_as_a_row_and_comes_on_time() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_task_is_not_handed_out() {
     let world = World::new(options()).await;
-    let mut expiring = task("a");
+    let mut expiring = dead_letter(task("a"));
     expiring.expires = Some(2);
     world.produce(&expiring);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -106,6 +119,50 @@ async fn an_expired_task_is_not_handed_out() {
     world.produce(&expiring);
     world.log.committed_up_to(&world.partition, 2).await;
     assert_eq!(world.broker.stats().totals.expired, 2);
+    world.empty().await;
+    assert!(world.outbox.messages().is_empty(), "it is no failure, whatever is to become of those");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_with_a_worker_does_not_expire_unless_the_worker_is_lost() {
+    let world = World::new(options()).await;
+    for id in ["done", "lost"] {
+        world.produce(&pb::TaskActivation { expires: Some(5), ..task(id) });
+        assert_eq!(world.next().await.id, id);
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.complete("done").await, Reported::Settled);
+    assert_eq!(world.broker.stats().totals.expired, 0);
+    world.nothing_for(Duration::from_secs(5)).await;
+    world.empty().await;
+    let totals = &world.broker.stats().totals;
+    assert_eq!((totals.completed, totals.expired), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_delay_is_over_goes_before_those_that_came_after_it() {
+    let world = World::new(options()).await;
+    world.produce(&task("before"));
+    world.produce(&pb::TaskActivation { delay: Some(5), ..task("delayed") });
+    for number in 0..100 {
+        world.produce(&task(&number.to_string()));
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for expected in ["before", "delayed", "0", "1"] {
+        assert_eq!(world.next().await.id, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_what_the_worker_reports_however_many_attempts_there_were() {
+    let world = World::new(options()).await;
+    let retry_state = Some(pb::RetryState { attempts: 9, max_attempts: 1, ..Default::default() });
+    world.produce(&pb::TaskActivation { retry_state, ..task("a") });
+    world.next().await;
+    assert_eq!(world.report("a", Verdict::Retry(RetryWish::default())).await.unwrap(), Reported::Settled);
+    let retry = <pb::TaskActivation as prost::Message>::decode(world.delivered(1).await.remove(0).payload).unwrap();
+    let state = retry.retry_state.unwrap();
+    assert_eq!((state.attempts, state.max_attempts), (10, 1));
     world.empty().await;
 }
 

@@ -230,7 +230,7 @@ impl Ledger {
         }
     }
 
-    /// An entry that was handed out before waits again, ahead of those that were not; or its time is over meanwhile.
+    /// An entry that was handed out before waits again, ahead of those that came later; or its time is over meanwhile.
     fn came_back(&mut self, handle: Handle, now: Now) {
         let Some(entry) = self.entry(handle) else { return };
         let group = entry.group;
@@ -239,7 +239,7 @@ impl Ledger {
         } else if entry.flags.demoted {
             self.end_as(handle, Event::Forward, now);
         } else {
-            self.groups.push_back(group, handle);
+            self.groups.push(group, handle);
         }
     }
 

@@ -32,10 +32,12 @@ impl Group {
     }
 }
 
-/// First in, first out; what comes back goes before all others, by age.
+/// By age: first in, first out. What comes back, or was not ready at first, stands where it would have stood.
 #[derive(Debug, Default)]
 struct Queue {
+    /// In the order in which they were put in, which is that of their age.
     fresh: VecDeque<Handle>,
+    /// Those that are older than what was last put in.
     back: BTreeSet<Handle>,
     /// How many entries left without being taken out, at most.
     left: usize,
@@ -45,12 +47,24 @@ struct Queue {
 const LEFT_MAX: usize = 64;
 
 impl Queue {
+    fn push(&mut self, handle: Handle) {
+        if self.fresh.back().is_some_and(|last| *last > handle) {
+            self.back.insert(handle);
+        } else {
+            self.fresh.push_back(handle);
+        }
+    }
+
     fn front(&self) -> Option<Handle> {
-        self.back.first().or(self.fresh.front()).copied()
+        self.back.first().into_iter().chain(self.fresh.front()).min().copied()
     }
 
     fn pop(&mut self) -> Option<Handle> {
-        self.back.pop_first().or_else(|| self.fresh.pop_front())
+        let front = self.front()?;
+        if !self.back.remove(&front) {
+            self.fresh.pop_front();
+        }
+        Some(front)
     }
 
     /// An entry left without being taken out. Returns whether it is time to take those out.
@@ -65,8 +79,13 @@ impl Queue {
         self.back.retain(|handle| waits(*handle));
     }
 
+    /// Next in line first.
     fn iter(&self) -> impl Iterator<Item = Handle> {
-        self.back.iter().chain(&self.fresh).copied()
+        let (mut back, mut fresh) = (self.back.iter().peekable(), self.fresh.iter().peekable());
+        std::iter::from_fn(move || {
+            let of_back = back.peek().is_some_and(|first| fresh.peek().is_none_or(|other| first < other));
+            if of_back { back.next() } else { fresh.next() }.copied()
+        })
     }
 }
 
@@ -140,18 +159,10 @@ impl Groups {
         self.groups.iter().map(|(_, group)| group)
     }
 
-    /// Puts an entry at the end of its queue.
+    /// Puts an entry into its queue, by age.
     pub(super) fn push(&mut self, group: u32, handle: Handle) {
         if let Some(found) = self.groups.get_mut(group as usize) {
-            found.queue.fresh.push_back(handle);
-        }
-        self.relist(group);
-    }
-
-    /// Puts an entry that was handed out before back at the front, by age.
-    pub(super) fn push_back(&mut self, group: u32, handle: Handle) {
-        if let Some(found) = self.groups.get_mut(group as usize) {
-            found.queue.back.insert(handle);
+            found.queue.push(handle);
         }
         self.relist(group);
     }
@@ -302,14 +313,16 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_goes_first_by_age() {
+    fn what_comes_back_stands_where_it_would_have_stood() {
         let mut groups = Groups::default();
         let group = groups.of("app", "ns");
-        groups.push(group, handle(3));
-        groups.push_back(group, handle(2));
-        groups.push_back(group, handle(1));
+        for key in [1, 4, 6, 5, 2, 3] {
+            groups.push(group, handle(key));
+        }
+        let upcoming: Vec<_> = groups.upcoming(group, 6).map(|handle| handle.key().0).collect();
         let popped: Vec<_> = std::iter::from_fn(|| groups.pop(&app("app"))).map(|handle| handle.key().0).collect();
-        assert_eq!(popped, [1, 2, 3]);
+        assert_eq!(popped, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(upcoming, popped);
     }
 
     #[test]
@@ -336,7 +349,7 @@ mod tests {
         assert_eq!(groups.awakenings, 2);
         while groups.pop(&app("app")).is_some() {}
         assert!(!groups.has(&app("app")) && groups.has(&app("other")));
-        groups.push_back(b, handle(3));
+        groups.push(b, handle(3));
         assert_eq!(groups.awakenings, 3);
     }
 
@@ -369,14 +382,14 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Op {
         Push(usize),
-        PushBack(usize, u64),
+        PushOlder(usize, u64),
         Pop(usize),
     }
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             3 => (0..4_usize).prop_map(Op::Push),
-            1 => (0..4_usize, 0..50_u64).prop_map(|(group, key)| Op::PushBack(group, key)),
+            1 => (0..4_usize, 0..50_u64).prop_map(|(group, key)| Op::PushOlder(group, key)),
             3 => (0..7_usize).prop_map(Op::Pop),
         ]
     }
@@ -395,23 +408,8 @@ mod tests {
         }
     }
 
-    /// The naive model of a queue: what came back by age, then the others as they came.
-    #[derive(Clone, Default)]
-    struct Naive {
-        back: Vec<Handle>,
-        fresh: Vec<Handle>,
-    }
-
-    impl Naive {
-        fn front(&self) -> Option<Handle> {
-            self.back.iter().min().or(self.fresh.first()).copied()
-        }
-
-        fn remove(&mut self, handle: Handle) {
-            let list = if self.back.contains(&handle) { &mut self.back } else { &mut self.fresh };
-            list.retain(|other| *other != handle);
-        }
-    }
+    /// The naive model of a queue: what is in it.
+    type Naive = Vec<Handle>;
 
     proptest! {
         #[test]
@@ -424,20 +422,20 @@ mod tests {
                 match op {
                     Op::Push(group) => {
                         groups.push(indexes[group], handle(next));
-                        naive[group].fresh.push(handle(next));
+                        naive[group].push(handle(next));
                         next += 1;
                     }
-                    Op::PushBack(group, key) if naive.iter().all(|queue| !queue.back.contains(&handle(key))) => {
-                        groups.push_back(indexes[group], handle(key));
-                        naive[group].back.push(handle(key));
+                    Op::PushOlder(group, key) if naive.iter().all(|queue| !queue.contains(&handle(key))) => {
+                        groups.push(indexes[group], handle(key));
+                        naive[group].push(handle(key));
                     }
-                    Op::PushBack(..) => {}
+                    Op::PushOlder(..) => {}
                     Op::Pop(which) => {
                         let (wanted, of) = wanted(which);
-                        let expected = of.iter().filter_map(|group| Some((naive[*group].front()?, *group))).min();
+                        let expected = of.iter().filter_map(|group| Some((*naive[*group].iter().min()?, *group))).min();
                         prop_assert_eq!(groups.pop(&wanted), expected.map(|(handle, _)| handle));
                         if let Some((handle, group)) = expected {
-                            naive[group].remove(handle);
+                            naive[group].retain(|other| *other != handle);
                         }
                     }
                 }

@@ -79,12 +79,27 @@ mod tests {
 
     /// What is shown of the limit on waiting tasks after this. A snapshot takes what it shows: each looks once.
     fn after(metric: &str, act: impl FnOnce(&Intake)) -> f64 {
+        after_of(metric, Full::Pending.as_str(), act)
+    }
+
+    /// The same, of another limit.
+    fn after_of(metric: &str, reason: &str, act: impl FnOnce(&Intake)) -> f64 {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
         metrics::with_local_recorder(&recorder, || {
             act(&Intake::new("t"));
-            shown(&snapshotter, metric, Full::Pending.as_str())
+            shown(&snapshotter, metric, reason)
         })
+    }
+
+    #[test]
+    fn the_limits_that_the_existing_system_has_go_by_its_names() {
+        let theirs = [Full::Processing, Full::Delayed, Full::Store, Full::Pending];
+        let names = ["processing_limit", "delay_limit", "db_size_limit", "pending_limit"];
+        for (full, name) in theirs.into_iter().zip(names) {
+            let counted = after_of("taskbroker_intake_pauses_total", name, |intake| intake.is_held_by(full));
+            assert_eq!(counted, 1.0, "{name}");
+        }
     }
 
     #[test]

@@ -71,3 +71,57 @@ fn the_session_time_out_is_the_members_unless_the_cluster_sets_it() {
     options.protocol = GroupProtocol::Consumer;
     assert_eq!(options.member_config().get("session.timeout.ms"), None);
 }
+
+fn holds(config: &rdkafka::ClientConfig, expected: &[(&str, &str)]) {
+    for (key, value) in expected {
+        assert_eq!(config.get(key), Some(*value), "{key}");
+    }
+}
+
+#[test]
+fn librdkafka_is_told_what_the_settings_say() {
+    let text = |text: &str| Some(text.to_owned());
+    let cluster = ClusterOptions {
+        address: "one:9092,two:9092".to_owned(),
+        sasl_username: text("user"),
+        sasl_password: Some("word".to_owned().into()),
+        ssl_ca_location: text("/ca.pem"),
+        ssl_certificate_location: text("/cert.pem"),
+        ssl_key_location: text("/key.pem"),
+        ..cluster("SASL_SSL", "SCRAM-SHA-256")
+    };
+    let reached = [
+        ("bootstrap.servers", "one:9092,two:9092"),
+        ("security.protocol", "SASL_SSL"),
+        ("sasl.mechanism", "SCRAM-SHA-256"),
+        ("sasl.username", "user"),
+        ("sasl.password", "word"),
+        ("ssl.ca.location", "/ca.pem"),
+        ("ssl.certificate.location", "/cert.pem"),
+        ("ssl.key.location", "/key.pem"),
+    ];
+    let mut source = KafkaSourceOptions::new(cluster.clone(), "group", "topic");
+    let defaults = [("session.timeout.ms", "6000"), ("partition.assignment.strategy", "range,roundrobin")];
+    holds(&source.member_config(), &defaults);
+    source.session_timeout = std::time::Duration::from_millis(45_001);
+    let member = source.member_config();
+    holds(&member, &reached);
+    holds(&member, &[("group.id", "group"), ("session.timeout.ms", "45001")]);
+    assert_eq!(member.get("group.instance.id"), None);
+
+    let mut outbox = KafkaOutboxOptions::on(&cluster, "retries", "dead");
+    outbox.message_bytes_max = 5_000_001;
+    let producer = outbox.producer_config(&cluster);
+    holds(&producer, &reached);
+    holds(&producer, &[("message.max.bytes", "5000001"), ("compression.type", "none"), ("acks", "all")]);
+}
+
+#[test]
+fn a_producer_is_idempotent_and_a_consumer_reads_ahead_no_more_than_it_may() {
+    let cluster = ClusterOptions::plaintext("kafka:9092");
+    let outbox = KafkaOutboxOptions::on(&cluster, "retries", "dead");
+    holds(&outbox.producer_config(&cluster), &[("enable.idempotence", "true")]);
+    let mut source = KafkaSourceOptions::new(cluster, "group", "topic");
+    source.prefetch_bytes = 3 << 20;
+    holds(&source.member_config(), &[("queued.max.messages.kbytes", "3072")]);
+}

@@ -3,6 +3,8 @@
 //! On the way of a task a mapped metric costs one more atomic operation. Once a second a task of its own ([`Sender`]) turns what changed into
 //! lines: counters as differences, gauges as they are, histograms as samples. Nothing waits for the agent: it is UDP.
 
+#[cfg(test)]
+mod earlier;
 mod lines;
 mod names;
 mod recorder;

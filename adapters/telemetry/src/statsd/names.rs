@@ -24,7 +24,7 @@ pub(super) struct Rule {
     pub(super) theirs: &'static str,
     tags: &'static [(&'static str, Tag)],
     /// What a value is multiplied by.
-    scale: f64,
+    pub(super) scale: f64,
 }
 
 /// Where a tag's value comes from.
@@ -135,6 +135,16 @@ pub(super) fn of(key: &Key) -> impl Iterator<Item = (Named, f64)> {
 }
 
 impl Rule {
+    /// Its tags, each with its value where that is always the same.
+    #[cfg(test)]
+    pub(super) fn tag_values(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+        let value = |tag: &Tag| match tag {
+            Is(value) => Some(*value),
+            Label(_) | After(..) => None,
+        };
+        self.tags.iter().map(move |(name, tag)| (*name, value(tag)))
+    }
+
     fn fits(&self, key: &Key) -> bool {
         key.name() == self.ours && self.only.iter().all(|(name, value)| label(key, name) == *value)
     }
