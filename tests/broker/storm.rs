@@ -196,3 +196,27 @@ async fn cooperative_brokers_that_come_and_go_store_every_message_exactly_once()
 async fn brokers_of_the_consumer_protocol_that_come_and_go_store_every_message_exactly_once() -> Result<()> {
     storm("consumer").await
 }
+
+#[test]
+fn what_a_broker_left_open_is_read_from_what_it_says() -> Result<()> {
+    let line = format!("WARN taskbroker_kafka::source: {GIVEN_UP}, Kafka … topic=t positions={{3: 120, 7: 44}}");
+    assert_eq!(positions(&line)?, BTreeMap::from([(3, 120), (7, 44)]));
+    assert_eq!(positions("positions={}")?, BTreeMap::new());
+    assert!(positions(GIVEN_UP).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_copy_is_lawful_only_where_its_broker_left_it_open() {
+    let stored = |places: &[(&str, Place)], given_up: &[(i32, i64)]| Stored {
+        places: places.iter().map(|(id, place)| ((*id).to_owned(), *place)).collect(),
+        given_up: vec![given_up.iter().copied().collect()],
+    };
+    let ids: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
+    let all = [("a", (0, 4)), ("b", (0, 5)), ("c", (1, 0)), ("d", (2, 0))];
+    // The first left partition 0 open below 5; of partition 1 only the second did, which has nothing there.
+    let left = stored(&all[..3], &[(0, 5)]);
+    let has = stored(&all[..2], &[(1, 9)]);
+    let third = stored(&all[2..], &[]);
+    assert_eq!(unlawful(&[left, has, third], &ids), ["b", "c"]);
+}
