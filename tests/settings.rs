@@ -10,6 +10,8 @@ mod deployments;
 mod errors;
 #[path = "settings/existing.rs"]
 mod existing;
+#[path = "settings/keys.rs"]
+mod keys;
 #[path = "settings/properties.rs"]
 mod properties;
 #[path = "settings/sources.rs"]

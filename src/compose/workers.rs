@@ -66,7 +66,7 @@ impl Push {
     }
 }
 
-fn push_options(settings: &Settings) -> PushOptions {
+pub(super) fn push_options(settings: &Settings) -> PushOptions {
     let (map, push) = (&settings.delivery.worker_map, &settings.delivery.push);
     PushOptions {
         workers: map.iter().map(|(app, endpoint)| (app.clone(), endpoint.as_str().to_owned())).collect(),

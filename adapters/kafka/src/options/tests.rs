@@ -61,3 +61,13 @@ fn what_the_guarantees_rest_on_cannot_be_set() {
     options.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
     assert_eq!(options.validate().unwrap_err().key, "enable.auto.commit");
 }
+
+#[test]
+fn the_session_time_out_is_the_members_unless_the_cluster_sets_it() {
+    let mut options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "group", "topic");
+    assert_eq!(options.member_config().get("session.timeout.ms"), Some("6000"));
+    options.session_timeout = std::time::Duration::from_secs(9);
+    assert_eq!(options.member_config().get("session.timeout.ms"), Some("9000"));
+    options.protocol = GroupProtocol::Consumer;
+    assert_eq!(options.member_config().get("session.timeout.ms"), None);
+}

@@ -1,6 +1,6 @@
 //! TLS, SASL, topics and rights, as librdkafka finds them.
 
-use std::{sync::Mutex, time::Duration};
+use std::{sync::Mutex, thread, time::Duration};
 
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
@@ -21,6 +21,8 @@ use crate::{
 
 /// How long one question may take before the reasons for its silence are looked at.
 const QUESTION_LIMIT: Duration = Duration::from_secs(1);
+/// How long to wait before a question is put again that cannot be answered just now.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How many complaints are looked at for a reason.
 const COMPLAINTS_MAX: usize = 20;
 
@@ -176,7 +178,7 @@ fn look_at_group(config: &ClientConfig, group: &str, topic: &str, deadline: Dead
         Ok(consumer) => consumer,
         Err(error) => return report.bad(subject, error.to_string()),
     };
-    match position(&consumer, topic, deadline) {
+    match settled_position(&consumer, topic, deadline) {
         Err(error) if lacks_group(&consumer, &error) => {
             report.bad(subject, "we lack the right to READ it (a right on the group, not on the topic)");
         }
@@ -186,10 +188,33 @@ fn look_at_group(config: &ClientConfig, group: &str, topic: &str, deadline: Dead
     }
 }
 
+/// A group's coordinator may be about to move, or to start: it is asked again.
+fn settled_position(
+    consumer: &BaseConsumer<Listener>,
+    topic: &str,
+    deadline: Deadline,
+) -> Result<Option<i64>, KafkaError> {
+    let deadline = Deadline::after(deadline.left_of(4 * QUESTION_LIMIT));
+    loop {
+        match position(consumer, topic, deadline) {
+            Err(error) if is_moving(&error) && deadline.left() > ASK_AGAIN_AFTER => thread::sleep(ASK_AGAIN_AFTER),
+            answer => return answer,
+        }
+    }
+}
+
+fn is_moving(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::NotCoordinator | Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable)
+    )
+}
+
 fn position(consumer: &BaseConsumer<Listener>, topic: &str, deadline: Deadline) -> Result<Option<i64>, KafkaError> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Invalid)?;
-    let list = consumer.committed_offsets(list, deadline.left_of(4 * QUESTION_LIMIT))?;
+    let list = consumer.committed_offsets(list, deadline.left())?;
     match committed_entries(&list).first() {
         Some(CommittedEntry { error: Some(code), .. }) => Err(KafkaError::OffsetFetch(*code)),
         Some(entry) if entry.offset >= 0 => Ok(Some(entry.offset)),
