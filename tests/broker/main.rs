@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests fail by panicking, and say numbers")]
 
 mod answers;
+mod broken_store;
 mod crew;
 mod crowd;
 mod dashboards;
 mod dead_cluster;
 mod drain;
 mod frozen;
+mod fullness;
 mod kills;
 mod kind;
 mod limits;

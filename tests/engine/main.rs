@@ -1,6 +1,7 @@
 //! The whole engine on in-memory adapters, in simulated time: no sleeping, no Kafka, no disk.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests")]
 
+mod acknowledgements;
 mod bugs;
 mod dispatch;
 mod feeds;

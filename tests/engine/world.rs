@@ -195,8 +195,10 @@ impl World {
         assert_eq!(self.broker.stats().imbalance, 0, "{:?}", self.broker.stats());
     }
 
+    /// Waits until so many messages were delivered; fails when they are not after an hour of simulated time.
     pub(crate) async fn delivered(&self, count: usize) -> Vec<Message> {
-        self.outbox.delivered(count).await;
+        let delivered = tokio::time::timeout(Duration::from_secs(3600), self.outbox.delivered(count)).await;
+        assert!(delivered.is_ok(), "{} of {count} messages were delivered", self.outbox.messages().len());
         self.outbox.messages()
     }
 

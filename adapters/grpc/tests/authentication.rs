@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{FutureExt, future::select_all};
 use h2::{SendStream, client::ResponseFuture};
@@ -10,11 +12,15 @@ use support::{MockTasks, RawConnection, RawStatus, Served, framed, options, serv
 use taskbroker_domain::ports::service::Reported;
 use taskbroker_grpc::{Delivery, GrpcOptions, Secrets};
 use taskbroker_proto::pb::{FetchNextTask, GetTaskRequest, SetTaskStatusRequest};
+use tokio::time::timeout;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 const GET_TASK: &str = "/sentry_protos.taskbroker.v1.ConsumerService/GetTask";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+/// Sooner than any body times out, and long enough on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
 
 const OK: &str = "0";
 const NOT_FOUND: &str = "5";
@@ -135,13 +141,16 @@ async fn slow_strangers_do_not_keep_signed_callers_out() {
     let signature = sign("present", GET_TASK, &message);
     let mut signed = connect(&served).await;
     let mut first = select_all(answers.into_iter().map(|answer| Box::pin(status(answer))));
-    let first = loop {
-        let answer = signed.call_with(GET_TASK, Some(&signature), framed(&message)).await;
-        assert_eq!(answer.code, NOT_FOUND, "{}", answer.message);
-        if let Some((first, ..)) = (&mut first).now_or_never() {
-            break first;
+    let calling = async {
+        loop {
+            let answer = signed.call_with(GET_TASK, Some(&signature), framed(&message)).await;
+            assert_eq!(answer.code, NOT_FOUND, "{}", answer.message);
+            if let Some((first, ..)) = (&mut first).now_or_never() {
+                break first;
+            }
         }
     };
+    let first = timeout(SOON, calling).await.expect("a signed caller waits, or no stranger gives way");
     assert_eq!(first.code, RESOURCE_EXHAUSTED, "one of them gave way: {}", first.message);
 }
 
@@ -152,10 +161,13 @@ async fn a_connection_of_strangers_takes_no_more_than_its_share() {
     let (first, _first) = begin_endless(&mut stranger);
     let (second, _second) = begin_endless(&mut stranger);
     let second = status(second);
-    let refused = tokio::select! {
-        refused = status(first) => refused,
-        refused = second => refused,
+    let refused = async {
+        tokio::select! {
+            refused = status(first) => refused,
+            refused = second => refused,
+        }
     };
+    let refused = timeout(SOON, refused).await.expect("both may go on");
     assert_eq!(refused.code, RESOURCE_EXHAUSTED);
 }
 

@@ -1,11 +1,12 @@
 //! What librdkafka offers and the safe bindings lack: a topic's id, all log ranges in one request, a partition's queue read
-//! in batches with the offset of its end, leader epochs. All unsafe code of this crate is here.
+//! in batches with the offset of its end, leader epochs, whether a group knows us. All unsafe code of this crate is here.
 #![expect(unsafe_code, reason = "calls into librdkafka; each block says why it is sound")]
 
 mod admin;
 mod delivery;
 mod describe;
 mod handles;
+mod membership;
 mod message;
 mod mock;
 mod positions;
@@ -14,6 +15,7 @@ mod queue;
 pub(crate) use admin::log_ranges;
 pub(crate) use delivery::may_be_written;
 pub(crate) use describe::{TopicSight, rights_on_topic, sight_topic};
+pub(crate) use membership::is_member;
 pub(crate) use message::Fetched;
 pub(crate) use mock::assign_at_once;
 pub(crate) use positions::{CommittedEntry, committed_entries, set_leader_epoch};

@@ -133,6 +133,11 @@ impl Commits {
         partitions.iter().any(|partition| self.flights.contains_key(partition) || self.last.contains_key(partition))
     }
 
+    /// What is insisted on and not taken yet: the position of each partition.
+    pub(super) fn outstanding(&self) -> BTreeMap<i32, i64> {
+        self.last.iter().map(|(partition, commit)| (*partition, commit.offset)).collect()
+    }
+
     /// Whether a refused commit is to be sent again.
     pub(super) fn is_insistent(&self) -> bool {
         self.last.keys().any(|partition| !self.flights.contains_key(partition))
@@ -212,6 +217,7 @@ mod tests {
         assert_eq!(next.unwrap().offset, 5);
         assert!(told(commits.answered(0, 5, Verdict::from(RDKafkaErrorCode::RebalanceInProgress))).is_none());
         assert!(commits.is_insistent() && commits.any_of(&[0]));
+        assert_eq!(commits.outstanding(), BTreeMap::from([(0, 5)]));
         assert_eq!(commits.submit_again(), [commit(5)]);
         assert!(commits.submit_again().is_empty(), "it is under way");
         // Everything fails at once, as while the coordinator moves.
@@ -219,7 +225,7 @@ mod tests {
         assert_eq!(commits.submit_again(), [commit(5)]);
         let taken = told(commits.answered(0, 5, Verdict::from(RDKafkaErrorCode::NoError)));
         assert!(matches!(taken, Some(SourceEvent::Committed { offset: 5, .. })));
-        assert!(!commits.any_of(&[0]) && !commits.is_insistent());
+        assert!(!commits.any_of(&[0]) && !commits.is_insistent() && commits.outstanding().is_empty());
     }
 
     #[test]

@@ -237,3 +237,32 @@ async fn a_cooperative_member_without_partitions_that_leaves_is_not_waited_for()
     third.until("what the others had", |seen| seen.ends.len() == 1).await;
     third.close().await;
 }
+
+#[tokio::test]
+async fn a_cooperative_member_without_partitions_that_leaves_in_a_rebalance_is_not_waited_for() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let topic = kafka.new_topic("left", 2).await.unwrap();
+    let group = Kafka::unique("group");
+    let options = || KafkaSourceOptions {
+        protocol: GroupProtocol::Classic("cooperative-sticky".to_owned()),
+        session_timeout: 2 * crate::reader::PATIENCE,
+        barrier_limit: 2 * crate::reader::PATIENCE,
+        close_limit: crate::reader::PATIENCE,
+        ..options(kafka.address(), &group, &topic)
+    };
+    let holds = Reader::with(options(), Conduct { releases: false, ..Conduct::default() });
+    holds.until("both ends", |seen| seen.ends.len() == 2).await;
+    // What it is to have is not given up yet, so it has nothing.
+    let leaves = Reader::start(options());
+    holds.until("the barrier", |seen| seen.barriers.len() == 1).await;
+    let comes = Reader::start(options());
+    // Those who are members hear of the newcomer by their heartbeats, each second. The rebalance waits for the barrier.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        holds.seen(|seen| seen.barriers.pop().unwrap()).release(Vec::new());
+    };
+    tokio::join!(leaves.close(), release);
+    kafka.await_members(&group, 2).await.unwrap();
+    comes.until("its share", |seen| seen.ends.len() == 1).await;
+}

@@ -215,6 +215,30 @@ async fn what_was_deleted_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_list_of_free_pages_that_leads_back_to_itself_counts_as_none() {
+    let (_directory, path) = place();
+    filled(&path).await;
+    let store = SqliteStore::open(SqliteOptions::new(&path, seconds(NOW))).await.unwrap().store;
+    let delete = (1..=400).map(Key).collect();
+    store.commit(&Commit { number: 2, delete, closing: true, ..Commit::default() }).await.unwrap();
+    store.close().await;
+    let mut bytes = fs::read(&path).unwrap();
+    let first: [u8; 4] = bytes[32..36].try_into().unwrap();
+    let trunk = usize::try_from(u32::from_be_bytes(first)).unwrap();
+    assert_ne!(trunk, 0, "pages were let go");
+    bytes[(trunk - 1) * PAGE..(trunk - 1) * PAGE + 4].copy_from_slice(&first);
+    fs::write(&path, bytes).unwrap();
+    // On a thread that the end of the test does not wait for.
+    let (done, found) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        done.send(runtime.block_on(async { get_out(&path).await.0 })).unwrap();
+    });
+    let found = found.recv_timeout(std::time::Duration::from_secs(60)).expect("it goes round in the list");
+    assert!(found.free_pages_unknown && found.whole >= 100, "{found:?}");
+}
+
+#[tokio::test]
 async fn what_stands_only_in_the_log_comes_back() {
     let (directory, path) = place();
     filled(&path).await;

@@ -14,6 +14,10 @@ pub struct StoredTask {
     pub status: String,
     /// How often a worker lost it.
     pub attempts: i64,
+    /// The partition it was read from; -1: none.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
     /// When its lease ends, in seconds since the epoch.
     pub deadline: Option<i64>,
     /// When its delay ends, in seconds since the epoch.
@@ -26,8 +30,8 @@ impl BrokerProcess {
         let options = SqliteConnectOptions::new().filename(self.store_path()).read_only(true);
         let mut connection = options.connect().await?;
         let rows = sqlx::query(
-            "SELECT id, status, processing_attempts, processing_deadline, delay_until FROM inflight_taskactivations
-             ORDER BY id",
+            "SELECT id, status, processing_attempts, processing_deadline, delay_until, partition, \"offset\"
+             FROM inflight_taskactivations ORDER BY id",
         )
         .fetch_all(&mut connection)
         .await?;
@@ -38,6 +42,8 @@ impl BrokerProcess {
                 attempts: row.try_get(2)?,
                 deadline: row.try_get(3)?,
                 delay_until: row.try_get(4)?,
+                partition: row.try_get(5)?,
+                offset: row.try_get(6)?,
             })
         };
         rows.iter().map(task).collect()

@@ -14,6 +14,7 @@ use taskbroker_domain::ports::source::{GroupCommit, SourceEvent};
 use super::{GroupConsumer, Happening, Member};
 use crate::{
     deadline::now,
+    native,
     options::GroupProtocol,
     source::happenings::{assign_paused, unassign},
 };
@@ -46,6 +47,9 @@ impl Member {
     pub(in crate::source) fn close(mut self, positions: Vec<GroupCommit>, deadline: Instant) {
         self.commit_last(positions);
         self.await_commits(deadline.checked_sub(LEAVE_WITHIN).unwrap_or(deadline));
+        if self.would_go_unheard() {
+            self.say_goodbye(deadline);
+        }
         self.answer_rebalance();
         self.leave(deadline);
         self.partitions.clear();
@@ -65,6 +69,7 @@ impl Member {
         if self.commits.any_of(&all) {
             tracing::warn!(
                 topic = %self.desk.topic,
+                positions = ?self.commits.outstanding(),
                 "the last positions may not be committed, Kafka did not take them in time: what was read after the last commit is \
                  read by the next owner again"
             );
@@ -83,9 +88,6 @@ impl Member {
     }
 
     fn leave(&self, deadline: Instant) {
-        if self.would_go_unheard() {
-            self.consumer.unsubscribe();
-        }
         if let Err(error) = self.consumer.close_queue() {
             tracing::debug!(topic = %self.desk.topic, %error, "the consumer cannot leave in good order");
             return;
@@ -98,6 +100,16 @@ impl Member {
                 topic = %self.desk.topic,
                 "the group did not answer in time: it may wait for this member until its session is over"
             );
+        }
+    }
+
+    /// Unsubscribes, and waits until the group has been told. In a rebalance librdkafka puts that off until the rebalance is over:
+    /// a consumer that was closed before would go without a word all the same.
+    fn say_goodbye(&mut self, deadline: Instant) {
+        self.consumer.unsubscribe();
+        while native::is_member(&self.consumer) && now() < deadline {
+            drop(self.consumer.poll(POLL));
+            self.answer_noted();
         }
     }
 
@@ -114,6 +126,10 @@ impl Member {
     /// waits for it must get, or it never leaves the group, which then waits for this member until its session is over.
     fn answer_rebalance(&mut self) {
         self.consumer.context().close();
+        self.answer_noted();
+    }
+
+    fn answer_noted(&mut self) {
         let noted = self.consumer.context().take();
         let waiting = self.unanswered.take().into_iter().chain(mem::take(&mut self.happenings)).chain(noted);
         for happening in waiting {
