@@ -54,7 +54,7 @@ pub(super) fn feeds(settings: &Settings, options: Vec<KafkaSourceOptions>, codec
     feeds.collect()
 }
 
-fn raw_codec(raw: &settings::Raw) -> RawCodec {
+pub(super) fn raw_codec(raw: &settings::Raw) -> RawCodec {
     RawCodec::new(RawTask {
         route: Route::new(&raw.application, &raw.namespace, &raw.taskname),
         run_limit: raw.processing_deadline,

@@ -66,7 +66,7 @@ impl Push {
     }
 }
 
-fn push_options(settings: &Settings) -> PushOptions {
+pub(super) fn push_options(settings: &Settings) -> PushOptions {
     let (map, push) = (&settings.delivery.worker_map, &settings.delivery.push);
     PushOptions {
         workers: map.iter().map(|(app, endpoint)| (app.clone(), endpoint.as_str().to_owned())).collect(),
@@ -83,7 +83,7 @@ fn push_options(settings: &Settings) -> PushOptions {
 
 /// In the existing system each thread has one call under way, and the queue keeps the next ones claimed. Here what was claimed
 /// is called at once, so both together are the calls of an application.
-fn dispatch_options(settings: &Settings, workers: BTreeMap<String, String>) -> DispatchOptions {
+pub(super) fn dispatch_options(settings: &Settings, workers: BTreeMap<String, String>) -> DispatchOptions {
     let push = &settings.delivery.push;
     DispatchOptions {
         workers,

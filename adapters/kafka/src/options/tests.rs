@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use super::*;
 
 fn cluster(protocol: &str, mechanism: &str) -> ClusterOptions {
@@ -60,4 +62,51 @@ fn what_the_guarantees_rest_on_cannot_be_set() {
     let mut options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "group", "topic");
     options.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
     assert_eq!(options.validate().unwrap_err().key, "enable.auto.commit");
+}
+
+#[test]
+fn each_field_of_a_cluster_is_a_property_of_every_client_of_it() {
+    let cluster = ClusterOptions {
+        sasl_username: Some("user".to_owned()),
+        sasl_password: Some("hush".to_owned().into()),
+        ssl_ca_location: Some("/ca.pem".to_owned()),
+        ssl_certificate_location: Some("/certificate.pem".to_owned()),
+        ssl_key_location: Some("/key.pem".to_owned()),
+        ..cluster("sasl_ssl", "SCRAM-SHA-256")
+    };
+    let source = KafkaSourceOptions::new(cluster.clone(), "group", "topic");
+    let outbox = KafkaOutboxOptions::on(&cluster, "retries", "dead");
+    for config in [source.member_config(), source.connection_config(), outbox.producer_config(&cluster)] {
+        for (property, value) in [
+            ("bootstrap.servers", "kafka:9092"),
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanism", "SCRAM-SHA-256"),
+            ("sasl.username", "user"),
+            ("sasl.password", "hush"),
+            ("ssl.ca.location", "/ca.pem"),
+            ("ssl.certificate.location", "/certificate.pem"),
+            ("ssl.key.location", "/key.pem"),
+        ] {
+            assert_eq!(config.get(property), Some(value), "{property}");
+        }
+    }
+}
+
+#[test]
+fn a_consumer_has_the_group_and_the_session_of_its_topic_and_never_commits_by_itself() {
+    let mut options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "readers", "topic");
+    options.session_timeout = Duration::from_millis(9000);
+    let config = options.member_config();
+    for (property, value) in [
+        ("group.id", "readers"),
+        ("session.timeout.ms", "9000"),
+        ("partition.assignment.strategy", "range,roundrobin"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+    ] {
+        assert_eq!(config.get(property), Some(value), "{property}");
+    }
+    options.protocol = GroupProtocol::Consumer;
+    let config = options.member_config();
+    assert_eq!((config.get("group.protocol"), config.get("session.timeout.ms")), (Some("consumer"), None));
 }
