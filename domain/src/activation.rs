@@ -5,54 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub use crate::id::{ActivationId, ID_MAX_BYTES, IdText};
 use crate::time::Timestamp;
-
-/// The longest id that is accepted, in bytes. Clients send 32 hex digits or a hyphenated UUID.
-pub const ID_MAX_BYTES: usize = 255;
-
-/// The name a producer gave an activation. Opaque; usually a UUID.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ActivationId(Box<str>);
-
-impl ActivationId {
-    /// An id from its text.
-    pub fn new(id: impl Into<Box<str>>) -> Self {
-        Self(id.into())
-    }
-
-    /// The id's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The id of the retry of this activation with the given attempt number: UUIDv5 of parent id and attempt, hyphenated,
-    /// so that a retry published twice is one task.
-    #[must_use]
-    pub fn retry(&self, attempt: u32) -> Self {
-        let name = format!("{}:{attempt}", self.0);
-        Self::new(Uuid::new_v5(&RETRY_NAMESPACE, name.as_bytes()).hyphenated().to_string())
-    }
-
-    /// The bucket of the existing system: the last byte of the UUID, or 0 when the id is none.
-    pub fn bucket(&self) -> u8 {
-        Uuid::try_parse(&self.0).map_or(0, |uuid| uuid.as_bytes()[15])
-    }
-}
-
-/// The UUIDv5 namespace of derived retry ids; arbitrary, fixed for ever.
-const RETRY_NAMESPACE: Uuid = Uuid::from_u128(0x7a5b_1c3e_90d4_4f6b_8e21_5d0c_a97f_3b64);
-
-impl fmt::Display for ActivationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for ActivationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Who runs a task: the application and namespace that ask for it, and the task's name. Shared by all activations of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,6 +16,7 @@
 
 pub mod activation;
 pub mod admission;
+mod id;
 pub mod ledger;
 pub mod lifecycle;
 pub mod policy;

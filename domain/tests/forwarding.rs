@@ -182,7 +182,7 @@ fn a_task_that_expired_or_was_reported_before_it_came_is_neither_dropped_nor_for
 fn c7_a_retry_that_is_forwarded_comes_home() {
     let mut world = World::new();
     let retry = id("m").retry(1);
-    world.kafka.produce(RETRIES, message(retry.as_str()).marked());
+    world.kafka.produce(RETRIES, message(&retry.text()).marked());
     world.brokers[A].rules = demoted();
     world.start(A, RETRIES);
     world.read(A);

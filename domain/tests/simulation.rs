@@ -328,7 +328,7 @@ impl Simulation {
 
 /// Most tasks are completed; some fail, some are to be tried again.
 fn verdict(world: &World, id: &ActivationId) -> Verdict {
-    let number: u32 = id.as_str().bytes().map(u32::from).sum();
+    let number: u32 = id.text().bytes().map(u32::from).sum();
     match number % 5 {
         0 if !world.retries.contains_key(id) => Verdict::Retry(RetryWish::default()),
         1 => Verdict::Failure,

@@ -78,7 +78,7 @@ fn claims(world: &mut World) -> Vec<String> {
     loop {
         world.settle_down(A);
         match world.claim(A) {
-            Some(id) => claimed.push(id.as_str().to_owned()),
+            Some(id) => claimed.push(id.to_string()),
             None => return claimed,
         }
     }

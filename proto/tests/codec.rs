@@ -83,7 +83,7 @@ fn with(tail: &[u8]) -> Vec<u8> {
 fn every_field_the_broker_needs_is_read() {
     let payload = Bytes::from(activation().encode_to_vec());
     let read = decode(payload.clone()).unwrap();
-    assert_eq!(read.id.as_str(), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(&*read.id.text(), "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(*read.route, Route::new("shop", "tests", "tests.say_hello"));
     assert_eq!(read.received_at, RECEIVED_AT);
     assert_eq!(read.terms.run_limit, Duration::from_secs(10));
@@ -345,7 +345,7 @@ prop_compose! {
 fn agrees_with_prost(bytes: Vec<u8>) {
     let Ok(read) = decode(bytes.clone()) else { return };
     let known = TaskActivation::decode(bytes.as_slice()).expect("what was accepted can be read by a worker");
-    assert_eq!(read.id.as_str(), known.id);
+    assert_eq!(&*read.id.text(), known.id);
     assert_eq!(*read.route, Route::new(known.application(), &known.namespace, &known.taskname));
     assert_eq!(read.terms.run_limit, Duration::from_secs(known.processing_deadline_duration).min(RUN_LIMIT_MAX));
     assert_eq!(read.terms.expires_at.is_some(), known.expires.is_some());

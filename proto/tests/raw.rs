@@ -140,7 +140,7 @@ fn the_id_follows_from_the_place_in_the_log_alone() {
     let id = |record: &Record, partition: &PartitionId| codec.decode(record, partition, NOW).unwrap().id;
     let first = id(&record("one"), &partition(0));
     assert_eq!(first, id(&Record { timestamp: None, ..record("other") }, &partition(0)));
-    assert_eq!(first.as_str().len(), 36, "hyphenated: {first}");
+    assert_eq!(first.text().len(), 36, "hyphenated: {first}");
     let recreated = PartitionId { topic_id: TopicId([8; 16]), ..partition(0) };
     let others = [
         id(&record("one"), &partition(1)),
@@ -176,7 +176,7 @@ proptest! {
         let record = Record { offset, headers, ..record(payload.clone()) };
         let (activation, message) = wrapped(&codec(level), &record);
         prop_assert_eq!(argument(&message), payload);
-        prop_assert_eq!(&*message.id, activation.id.as_str());
+        prop_assert_eq!(&*message.id, &*activation.id.text());
         // What is stored is read back by the codec of activations.
         let stored = Record { payload: activation.payload.clone(), ..Record::default() };
         let read = Codec::default().decode(&stored, &partition(0), NOW).unwrap();

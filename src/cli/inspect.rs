@@ -70,7 +70,7 @@ fn as_json(found: &Inspection) -> String {
     });
     let parked = found.parked.iter().map(|parked| {
         json!({
-            "id": parked.id.as_str(), "status": parked.status, "reason": parked.reason,
+            "id": &*parked.id.text(), "status": parked.status, "reason": parked.reason,
             "added_at_ms": parked.added_at.as_millis(),
         })
     });

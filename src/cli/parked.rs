@@ -49,11 +49,11 @@ fn chosen(all: Vec<Shelved>, which: &Which) -> Result<Vec<Shelved>> {
     if which.all {
         return Ok(all);
     }
-    let known: BTreeSet<&str> = all.iter().map(|item| item.id.as_str()).collect();
-    if let Some(unknown) = which.ids.iter().find(|id| !known.contains(id.as_str())) {
+    let known: BTreeSet<_> = all.iter().map(|item| item.id.to_string()).collect();
+    if let Some(unknown) = which.ids.iter().find(|id| !known.contains(*id)) {
         bail!("nothing with the id {unknown} waits for a decision; `list` shows what does");
     }
-    Ok(all.into_iter().filter(|item| which.ids.iter().any(|id| id == item.id.as_str())).collect())
+    Ok(all.into_iter().filter(|item| which.ids.iter().any(|id| **id == *item.id.text())).collect())
 }
 
 fn listed(all: &[Shelved]) -> Result<String, std::fmt::Error> {

@@ -29,7 +29,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn read(shared: &Shared, batch: &[Handle]) -> Vec<(Key, Bytes)> {
-    let keys: Vec<Key> = batch.iter().map(|handle| handle.key).collect();
+    let keys: Vec<Key> = batch.iter().map(|handle| handle.key()).collect();
     loop {
         match shared.store.payloads(&keys).await {
             Ok(read) => return read,

@@ -172,7 +172,7 @@ async fn compose(shared: &Shared, outgoing: &Outgoing) -> Option<Message> {
         OutgoingKind::Forward => Some(forwarded(shared, outgoing, payload)),
         OutgoingKind::Retry { id, wish } => {
             let retry = Retry { id: id.clone(), received_at: shared.clock.now().wall, wish: *wish };
-            let key = Some(Bytes::copy_from_slice(id.as_str().as_bytes()));
+            let key = Some(Bytes::copy_from_slice(id.text().as_bytes()));
             let headers = vec![(shared.options.mark_header.to_owned(), Bytes::from_static(b"retry"))];
             match shared.codec.retry(&payload, &retry) {
                 Ok(payload) => Some(Message { destination: Destination::Retry, key, payload, headers }),
@@ -195,7 +195,7 @@ async fn payload(shared: &Shared, outgoing: &Outgoing) -> Option<Bytes> {
         return outgoing.payload.clone();
     }
     loop {
-        match shared.store.payloads(&[outgoing.handle.key]).await {
+        match shared.store.payloads(&[outgoing.handle.key()]).await {
             Ok(read) => return read.into_iter().next().map(|(_, payload)| payload),
             Err(error) if error.may_pass() => tokio::time::sleep(BACKOFF_MIN).await,
             Err(error) => {
@@ -208,7 +208,7 @@ async fn payload(shared: &Shared, outgoing: &Outgoing) -> Option<Bytes> {
 
 /// The activation as it is, marked as a copy of ours; copies of it meet in one partition.
 fn forwarded(shared: &Shared, outgoing: &Outgoing, payload: Bytes) -> Message {
-    let key = Some(Bytes::copy_from_slice(outgoing.id.as_str().as_bytes()));
+    let key = Some(Bytes::copy_from_slice(outgoing.id.text().as_bytes()));
     let headers = vec![(shared.options.mark_header.to_owned(), Bytes::from_static(FORWARDED))];
     Message { destination: Destination::Forward, key, payload, headers }
 }

@@ -98,7 +98,7 @@ async fn sweep(shared: &Arc<Shared>, rules: &Arc<Rules>) {
 /// Looks into the arguments of these tasks and does what the rules say. Returns how many were dropped, and how many are
 /// forwarded. What cannot be read is kept.
 async fn judge(shared: &Arc<Shared>, rules: &Arc<Rules>, some: Vec<Look>) -> (usize, usize) {
-    let missing: Vec<Key> = some.iter().filter(|look| look.payload.is_none()).map(|look| look.handle.key).collect();
+    let missing: Vec<Key> = some.iter().filter(|look| look.payload.is_none()).map(|look| look.handle.key()).collect();
     let read: HashMap<Key, Bytes> = match missing.is_empty() {
         true => HashMap::new(),
         false => shared.store.payloads(&missing).await.map(|read| read.into_iter().collect()).unwrap_or_else(|error| {
@@ -126,7 +126,7 @@ async fn look_into(
 ) -> Vec<(Handle, Fate)> {
     let (rules, codec) = (rules.clone(), shared.codec.clone());
     let fate = move |look: &Look| {
-        let payload = look.payload.as_ref().or_else(|| read.get(&look.handle.key))?;
+        let payload = look.payload.as_ref().or_else(|| read.get(&look.handle.key()))?;
         Some((look.handle, rules.fate(&look.route, |selector| codec.selects(payload, selector))))
     };
     heavy::run(usize::MAX, move || some.iter().filter_map(fate).collect()).await

@@ -37,7 +37,7 @@ async fn tasks_are_offered_as_they_come_and_settled_by_reports() {
         world.produce(&task(id));
     }
     let offers = workers.await_offers(3).await;
-    assert_eq!(offers.iter().map(|seen| seen.id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(offers.iter().map(|seen| seen.id.to_string()).collect::<Vec<_>>(), ["a", "b", "c"]);
     for id in ["c", "a", "b"] {
         assert_eq!(world.complete(id).await, Reported::Settled);
     }

@@ -106,7 +106,7 @@ async fn a_key_beyond_what_sqlite_counts_is_refused_and_names_the_activation() {
     let mut row = new_row(1);
     row.row.key = Key(u64::MAX);
     let text = store.commit(&insert(1, [row.clone()])).await.unwrap_err().to_string();
-    assert!(text.contains(&u64::MAX.to_string()) && text.contains(row.row.id.as_str()), "{text}");
+    assert!(text.contains(&u64::MAX.to_string()) && text.contains(&*row.row.id.text()), "{text}");
     store.commit(&insert(1, [new_row(1)])).await.unwrap();
 }
 

@@ -255,7 +255,7 @@ impl Ledger {
     /// that may come after a crash.
     pub(super) fn place(&mut self, handle: Handle, now: Now) {
         let hold_until = self.hold_until;
-        let Some(entry) = self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key) else {
+        let Some(entry) = self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key()) else {
             return;
         };
         let State::Pending { ready_at } = entry.state else { return };

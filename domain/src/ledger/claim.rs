@@ -177,7 +177,7 @@ impl Ledger {
     pub fn payloads_read(&mut self, asked: &[Handle], read: Vec<(Key, Bytes)>, now: Now) {
         let mut read: HashMap<Key, Bytes> = read.into_iter().collect();
         for handle in asked {
-            match read.remove(&handle.key) {
+            match read.remove(&handle.key()) {
                 Some(payload) => self.payload_read(*handle, payload),
                 None => self.payload_missing(*handle, now),
             }

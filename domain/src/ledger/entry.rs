@@ -14,11 +14,21 @@ use crate::{
 };
 
 /// Names an entry within this process: cheap to look up, and never mistaken for a later one in the same place.
+///
+/// Packed, since two queues have one for each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(Rust, packed(4))]
 pub struct Handle {
     /// Its key; first, so that handles sort by age.
-    pub key: Key,
+    pub(super) key: Key,
     pub(super) index: u32,
+}
+
+impl Handle {
+    /// Its key.
+    pub fn key(self) -> Key {
+        self.key
+    }
 }
 
 #[derive(Debug)]

@@ -165,7 +165,7 @@ impl Ledger {
     }
 
     fn write(&mut self, handle: Handle, commit: &mut Commit, taken: &mut Taken, now: Now) {
-        let Some(entry) = self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key) else {
+        let Some(entry) = self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key()) else {
             return;
         };
         entry.flags.dirty = false;

@@ -177,11 +177,11 @@ impl Ledger {
     }
 
     fn entry(&self, handle: Handle) -> Option<&Entry> {
-        self.entries.get(handle.index as usize).filter(|entry| entry.key == handle.key)
+        self.entries.get(handle.index as usize).filter(|entry| entry.key == handle.key())
     }
 
     fn entry_mut(&mut self, handle: Handle) -> Option<&mut Entry> {
-        self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key)
+        self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key())
     }
 
     fn find(&self, id: &ActivationId) -> Option<Handle> {
@@ -192,7 +192,7 @@ impl Ledger {
 
     /// Sends an event through the life cycle and carries out what its result means for queues, timers and counts.
     fn apply(&mut self, handle: Handle, event: Event, now: Now) -> Result<(), Refusal> {
-        let Some(entry) = self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key) else {
+        let Some(entry) = self.entries.get_mut(handle.index as usize).filter(|entry| entry.key == handle.key()) else {
             return Err(Refusal::IsDone);
         };
         let circumstances = entry.circumstances(&self.policy, now.wall);
@@ -213,7 +213,7 @@ impl Ledger {
     /// An entry that waited left otherwise than by a claim.
     fn left_queue(&mut self, group: u32) {
         let entries = &self.entries;
-        let entry = |handle: Handle| entries.get(handle.index as usize).filter(|entry| entry.key == handle.key);
+        let entry = |handle: Handle| entries.get(handle.index as usize).filter(|entry| entry.key == handle.key());
         self.groups.one_left(group, |handle| entry(handle).is_some_and(is_pending));
     }
 
@@ -327,7 +327,7 @@ impl Ledger {
 
 /// Whether this entry is still here.
 fn is_at(entries: &Slab<Entry>, handle: Handle) -> bool {
-    entries.get(handle.index as usize).is_some_and(|entry| entry.key == handle.key)
+    entries.get(handle.index as usize).is_some_and(|entry| entry.key == handle.key())
 }
 
 fn is_pending(entry: &Entry) -> bool {

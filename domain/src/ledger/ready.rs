@@ -295,7 +295,7 @@ mod tests {
         groups.push(b, handle(1));
         groups.push(a, handle(2));
         groups.push(b, handle(3));
-        let popped: Vec<_> = std::iter::from_fn(|| groups.pop(&app("app"))).map(|handle| handle.key.0).collect();
+        let popped: Vec<_> = std::iter::from_fn(|| groups.pop(&app("app"))).map(|handle| handle.key().0).collect();
         assert_eq!(popped, [1, 2, 3]);
         assert_eq!(groups.pop(&Wanted::Any), Some(handle(0)));
         assert_eq!(groups.pop(&Wanted::Any), None);
@@ -308,7 +308,7 @@ mod tests {
         groups.push(group, handle(3));
         groups.push_back(group, handle(2));
         groups.push_back(group, handle(1));
-        let popped: Vec<_> = std::iter::from_fn(|| groups.pop(&app("app"))).map(|handle| handle.key.0).collect();
+        let popped: Vec<_> = std::iter::from_fn(|| groups.pop(&app("app"))).map(|handle| handle.key().0).collect();
         assert_eq!(popped, [1, 2, 3]);
     }
 
@@ -360,7 +360,7 @@ mod tests {
         groups.push(group, handle(0));
         for key in 1..10_000 {
             groups.push(group, handle(key));
-            groups.one_left(group, |handle| handle.key == Key(0));
+            groups.one_left(group, |handle| handle.key() == Key(0));
         }
         assert!(groups.upcoming(group, usize::MAX).count() <= LEFT_MAX + 2);
         assert_eq!(groups.pop(&Wanted::Any), Some(handle(0)));

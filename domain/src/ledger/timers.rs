@@ -68,7 +68,7 @@ impl Ledger {
         self.timers.set(when, handle);
         if self.timers.len() > IDLE_TIMERS_MAX + TIMERS_PER_ENTRY * self.entries.len() {
             let entries = &self.entries;
-            let entry = |handle: Handle| entries.get(handle.index as usize).filter(|entry| entry.key == handle.key);
+            let entry = |handle: Handle| entries.get(handle.index as usize).filter(|entry| entry.key == handle.key());
             self.timers.retain(|when, handle| entry(handle).is_some_and(|entry| has_purpose(entry, when)));
         }
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn due(timers: &mut Timers, now: Now) -> Vec<u64> {
-        std::iter::from_fn(|| timers.pop_due(now)).map(|handle| handle.key.0).collect()
+        std::iter::from_fn(|| timers.pop_due(now)).map(|handle| handle.key().0).collect()
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn a_payload_that_cannot_be_read_back_is_kept_with_its_reason_and_stops_nothing(
     let asked = world.ledger(A).take_wanted_payloads();
     assert_eq!(asked.len(), 2, "the next in line is read ahead");
     assert!(world.ledger(A).take_wanted_payloads().is_empty(), "and not asked for again meanwhile");
-    let read = vec![(asked[1].key, bytes::Bytes::from_static(b"m1"))];
+    let read = vec![(asked[1].key(), bytes::Bytes::from_static(b"m1"))];
     world.ledger(A).payloads_read(&asked, read, now);
     assert!(!world.ledger(A).is_claimed(claimed.handle, claimed.lease));
     assert_eq!(world.ledger(A).depths().parked, 1);

@@ -228,7 +228,7 @@ impl Broker {
 
     fn read_payloads(&mut self, now: Now) {
         let wanted = self.ledger.take_wanted_payloads();
-        let read = wanted.iter().filter_map(|handle| self.journal.payload(handle.key)).collect();
+        let read = wanted.iter().filter_map(|handle| self.journal.payload(handle.key())).collect();
         self.ledger.payloads_read(&wanted, read, now);
     }
 
@@ -253,7 +253,7 @@ impl Broker {
     pub(crate) fn take_outgoing(&mut self, now: Now) -> Vec<Outgoing> {
         let taken = self.ledger.take_outgoing(16, now);
         for outgoing in &taken {
-            let row = self.journal.rows.get(&outgoing.handle.key);
+            let row = self.journal.rows.get(&outgoing.handle.key());
             let row = row.unwrap_or_else(|| panic!("{} is published without a row", outgoing.id));
             use taskbroker_domain::ports::store::RowState as S;
             let says_so = matches!(
@@ -278,12 +278,12 @@ pub(crate) fn deliver(world: &mut World, outgoing: &Outgoing) {
         OutgoingKind::Retry { id, .. } => {
             let is_copy = world.retries.insert(id.clone(), outgoing.id.clone()).is_some();
             let at_most_once = world.is_at_most_once(&outgoing.id);
-            let retry = Message { attempt: 1, is_copy, at_most_once, ..message(id.as_str()) };
+            let retry = Message { attempt: 1, is_copy, at_most_once, ..message(&id.text()) };
             world.kafka.produce(RETRIES, retry.marked());
         }
         OutgoingKind::Forward => {
             let at_most_once = world.is_at_most_once(&outgoing.id);
-            let copy = Message { is_copy: true, at_most_once, ..message(outgoing.id.as_str()) };
+            let copy = Message { is_copy: true, at_most_once, ..message(&outgoing.id.text()) };
             world.kafka.produce(FORWARDED, copy.marked());
             world.forwarded.insert(outgoing.id.clone());
         }

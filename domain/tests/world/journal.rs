@@ -97,7 +97,7 @@ impl Journal {
     }
 
     pub(crate) fn has_row(&self, name: &str) -> bool {
-        self.rows.values().any(|row| row.row.id.as_str() == name)
+        self.rows.values().any(|row| *row.row.id.text() == *name)
     }
 
     pub(crate) fn position(&self, partition: i32) -> Option<&Position> {

@@ -80,7 +80,7 @@ impl Message {
             },
             received_at: Timestamp::from_millis(1),
             marked: self.marked,
-            payload: Bytes::copy_from_slice(self.id.as_str().as_bytes()),
+            payload: Bytes::copy_from_slice(self.id.text().as_bytes()),
         }
     }
 }

@@ -471,7 +471,7 @@ impl World {
             || self.dropped.contains(&message.id)
             || self.retries.values().any(|parent| *parent == message.id)
             || message.expires_at.is_some_and(|at| at <= self.now.wall)
-            || (message.undecodable && self.dead_letters.iter().any(|id| id.as_str().starts_with("undecodable:")))
+            || (message.undecodable && self.dead_letters.iter().any(|id| id.text().starts_with("undecodable:")))
             || message.is_copy
             || message.may_be_discarded
     }

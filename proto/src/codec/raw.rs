@@ -63,7 +63,7 @@ impl RawCodec {
             headers.insert(COMPRESSION.0.to_owned(), COMPRESSION.1.to_owned());
         }
         let activation = pb::TaskActivation {
-            id: id.as_str().to_owned(),
+            id: id.to_string(),
             namespace: (*self.route.namespace).to_owned(),
             taskname: (*self.route.task_name).to_owned(),
             application: Some((*self.route.application).to_owned()),

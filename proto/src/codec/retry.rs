@@ -24,7 +24,7 @@ pub(super) fn compose(payload: &[u8], retry: &Retry) -> Result<Bytes, Undecodabl
         None => (None, retry.wish.delay_s),
     };
     let changed = pb::TaskActivation {
-        id: retry.id.as_str().to_owned(),
+        id: retry.id.to_string(),
         received_at: Some(proto_timestamp(retry.received_at)),
         delay: delay_s,
         ..Default::default()

@@ -20,10 +20,10 @@ pub(crate) const NAMESPACE: &str = "ns";
 /// The bytes of one activation, encoded, as the figures in `docs/performance.md` have it.
 pub(crate) const SIZE: usize = 395;
 
-/// Makes activations with ids `load-<run>-<number>`, the present as the time they were produced, and one size.
+/// Makes activations with the ids of [`id`], the present as the time they were produced, and one size.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
-    run: String,
+    run: u64,
     activation: TaskActivation,
 }
 
@@ -35,9 +35,9 @@ struct Arguments {
 
 impl Template {
     /// Of so many bytes each, give or take four for the time. Arguments of one keyword fill what the rest leaves.
-    pub(crate) fn new(run: &str, application: &str, namespace: &str, size: usize) -> Result<Self> {
+    pub(crate) fn new(run: u64, application: &str, namespace: &str, size: usize) -> Result<Self> {
         let mut template = Self {
-            run: run.to_owned(),
+            run,
             activation: TaskActivation {
                 application: Some(application.to_owned()),
                 namespace: namespace.to_owned(),
@@ -59,10 +59,15 @@ impl Template {
 
     /// The activation of this number, encoded, produced now.
     pub(crate) fn encode(&mut self, number: u64) -> Vec<u8> {
-        self.activation.id = format!("load-{}-{number:012}", self.run);
+        self.activation.id = id(self.run, number);
         self.activation.received_at = Some(now());
         self.activation.encode_to_vec()
     }
+}
+
+/// 32 hexadecimal digits, as the Python client's ids have them: the number is the second half.
+pub(crate) fn id(run: u64, number: u64) -> String {
+    format!("{run:016x}{number:016x}")
 }
 
 fn arguments(filling: usize) -> Result<Vec<u8>> {
@@ -93,7 +98,7 @@ pub(crate) struct Carrier {
 impl Task {
     /// The number in its id, if it is one of ours.
     pub(crate) fn number(&self) -> Option<u64> {
-        self.id.rsplit_once('-')?.1.parse().ok()
+        u64::from_str_radix(self.id.get(16..)?, 16).ok()
     }
 
     /// How long ago it was produced, by the clock of this machine.
@@ -111,7 +116,7 @@ mod tests {
     #[test]
     fn an_activation_has_the_size_that_was_asked_for_and_its_number_is_read_back() {
         for size in [200, 395, 500, 5_000, 70_000] {
-            let bytes = Template::new("3", APPLICATION, NAMESPACE, size).unwrap().encode(77);
+            let bytes = Template::new(3, APPLICATION, NAMESPACE, size).unwrap().encode(77);
             assert!(bytes.len().abs_diff(size) <= 4, "{} instead of {size}", bytes.len());
             assert_eq!(Task::decode(bytes.as_slice()).unwrap().number(), Some(77));
         }

@@ -28,9 +28,9 @@ pub(crate) struct Produce {
     /// Tasks per second; as fast as possible if not given.
     #[arg(long)]
     rate: Option<f64>,
-    /// Stands in the ids.
-    #[arg(long, default_value = "0")]
-    run: String,
+    /// Stands in the ids: other runs have others.
+    #[arg(long, default_value_t = 0)]
+    run: u64,
     #[arg(long, default_value = APPLICATION)]
     application: String,
     #[arg(long, default_value = NAMESPACE)]
@@ -39,7 +39,7 @@ pub(crate) struct Produce {
 
 impl Produce {
     pub(crate) fn plan(self) -> Result<produce::Plan> {
-        let template = Template::new(&self.run, &self.application, &self.namespace, self.size)?;
+        let template = Template::new(self.run, &self.application, &self.namespace, self.size)?;
         let Self { kafka, topic, count, rate, .. } = self;
         Ok(produce::Plan { kafka, topic, count, rate, template })
     }

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
 use crate::{
+    activation::id,
     client::{Call, Connection, NOT_FOUND, OK, framed},
     meter::Range,
     pull::{self, Style},
@@ -59,7 +60,7 @@ impl Fake {
 
 fn task(number: u64) -> TaskActivation {
     TaskActivation {
-        id: format!("load-t-{number:012}"),
+        id: id(0, number),
         received_at: Some(std::time::SystemTime::now().into()),
         ..TaskActivation::default()
     }

@@ -64,25 +64,32 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activation::id;
 
-    fn tally(ids: &[&str]) -> Tally {
+    fn tally(numbers: &[u64]) -> Tally {
         let mut tally = Tally::default();
-        for id in ids {
-            tally.note(&Task { id: (*id).to_owned(), received_at: None });
+        for number in numbers {
+            note(&mut tally, &id(3, *number));
         }
         tally
     }
 
+    fn note(tally: &mut Tally, id: &str) {
+        tally.note(&Task { id: id.to_owned(), received_at: None });
+    }
+
     #[test]
     fn each_exactly_once_is_right() {
-        tally(&["load-a-2", "load-a-0", "load-a-1"]).exactly(3).unwrap();
+        tally(&[2, 0, 1]).exactly(3).unwrap();
     }
 
     #[test]
     fn a_missing_a_repeated_and_a_strange_one_are_each_noticed() {
-        assert!(tally(&["load-a-0", "load-a-2"]).exactly(3).is_err());
-        assert!(tally(&["load-a-0", "load-a-0"]).exactly(1).is_err());
-        assert!(tally(&["load-a-0", "another"]).exactly(1).is_err());
-        assert!(tally(&["load-a-0", "load-a-640"]).exactly(2).is_err());
+        assert!(tally(&[0, 2]).exactly(3).is_err());
+        assert!(tally(&[0, 0]).exactly(1).is_err());
+        let mut strange = tally(&[0]);
+        note(&mut strange, "another");
+        assert!(strange.exactly(1).is_err());
+        assert!(tally(&[0, 640]).exactly(2).is_err());
     }
 }

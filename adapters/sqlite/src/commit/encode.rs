@@ -87,7 +87,7 @@ fn row_values(new: &NewRow, numbering: &mut Numbering<'_>) -> Result<RowValues, 
     let run_limit_ms = i64::try_from(row.terms.run_limit.as_millis()).unwrap_or(i64::MAX);
     Ok(RowValues {
         key,
-        id: row.id.as_str().to_owned(),
+        id: row.id.text().to_owned(),
         route: numbering.number(&row.route),
         origin: row.origin.map(|origin| (i64::from(origin.slot.0), origin.offset)),
         times: [row.received_at.as_millis(), row.added_at.as_millis(), run_limit_ms],
@@ -203,8 +203,8 @@ pub(super) fn keys(keys: &[Key]) -> Vec<i64> {
 }
 
 /// The ids as text.
-pub(super) fn ids(ids: &[ActivationId]) -> impl Iterator<Item = &str> {
-    ids.iter().map(ActivationId::as_str)
+pub(super) fn ids(ids: &[ActivationId]) -> impl Iterator<Item = String> {
+    ids.iter().map(ActivationId::to_string)
 }
 
 /// The words for [`Verdict`] in `early_report.verdict`: those of the wire protocol.
@@ -221,7 +221,7 @@ pub(super) fn early_report(report: &EarlyReport) -> impl Serialize + '_ {
         Verdict::Complete => (verdict::COMPLETE, RetryWish::default()),
     };
     let delay_s = wish.delay_s.map(u64::cast_signed);
-    (report.id.as_str(), verdict, wish.max_attempts, delay_s, u8::from(report.of_copy))
+    (report.id.to_string(), verdict, wish.max_attempts, delay_s, u8::from(report.of_copy))
 }
 
 pub(super) type UpdateValues = (

@@ -91,7 +91,7 @@ impl Call {
         self.list(change::DROP_POSITIONS, commit.drop_positions.iter().map(|slot| slot.0))?;
         self.list(change::REMEMBER, commit.remember.iter().map(encode::early_report))?;
         self.list(change::FORGET, encode::ids(&commit.forget))?;
-        self.list(change::BURY, commit.bury.iter().map(|tombstone| (tombstone.id.as_str(), tombstone.slot.0)))?;
+        self.list(change::BURY, commit.bury.iter().map(|tombstone| (tombstone.id.to_string(), tombstone.slot.0)))?;
         self.list(change::UNBURY, encode::ids(&commit.unbury))
     }
 

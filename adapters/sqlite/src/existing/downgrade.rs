@@ -187,7 +187,7 @@ impl Copy<'_> {
         };
         let (partition, offset) = self.origin(row);
         let inserted = query(INSERT)
-            .bind(row.id.as_str().to_owned())
+            .bind(row.id.to_string())
             .bind(Vec::from(payload))
             .bind(partition)
             .bind(offset)

@@ -178,7 +178,7 @@ pub(crate) async fn open(path: &Path) -> Opened {
 /// The row of this id.
 #[track_caller]
 pub(crate) fn of<'a>(rows: &'a [Row], id: &str) -> &'a Row {
-    rows.iter().find(|row| row.id.as_str() == id).unwrap_or_else(|| panic!("{id} is missing"))
+    rows.iter().find(|row| *row.id.text() == *id).unwrap_or_else(|| panic!("{id} is missing"))
 }
 
 pub(crate) fn seconds(at: i64) -> Timestamp {

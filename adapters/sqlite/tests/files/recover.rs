@@ -128,7 +128,7 @@ async fn a_row_whose_page_is_gone_is_made_anew_from_its_activation() {
     let (found, rows, _) = get_out(&path).await;
     assert_eq!((found.whole, found.repaired, found.lost.len()), (498, 2, 0));
     let repaired = &rows[6];
-    assert!(repaired.id.as_str().starts_with(new_row(7).row.id.as_str()));
+    assert!(repaired.id.text().starts_with(&*new_row(7).row.id.text()));
     assert_eq!((repaired.terms.attempt, &repaired.state), (1, &RowState::Pending { ready_at: seconds(NOW) }));
 }
 

@@ -102,7 +102,7 @@ pub(crate) const LINES: [Line; 34] = [
     line("GetTask at half the maximum load, p50", "half.p50", "us", Bar::None, Some("half-empty.p50")),
     line("- p99", "half.p99", "us", Bar::AtMostTimes(2.0, "half-empty.p99"), Some("half-empty.p99")),
     line("- p99.9", "half.p999", "us", Bar::None, Some("half-empty.p999")),
-    line("idle, 16 workers polling every 100 ms", "idle.polled", "% of a core", Bar::AtMost(2.0), None),
+    line("idle, 16 workers polling every 100 ms", "idle.polled", "% of a core", Bar::AtMost(2.0), Some("idle.empty")),
     line("- without workers", "idle.alone", "% of a core", Bar::AtMost(0.5), None),
     line("memory at start", "memory.start", "MB", Bar::AtMost(60.0), None),
     line("- per waiting task beside the payloads", "memory.waiting", "bytes", Bar::AtMost(400.0), None),

@@ -81,7 +81,7 @@ impl Stage {
             topic: topic.to_owned(),
             count,
             rate,
-            template: Template::new("bench", APPLICATION, NAMESPACE, SIZE)?,
+            template: Template::new(0, APPLICATION, NAMESPACE, SIZE)?,
         })
     }
 }

@@ -23,6 +23,7 @@ use tokio::{
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
 use crate::{
+    activation::id,
     client::{Call, Connection, framed},
     latency::Latency,
     process::{self, Stretch},
@@ -118,7 +119,7 @@ pub(crate) async fn run(server: &Server, plan: Plan) -> Result<Called> {
     let connections = Connection::several(&server.address, plan.connections).await?;
     let call = Call::to(&server.address, "ConsumerService/SetTaskStatus")?;
     let frame = framed(&SetTaskStatusRequest {
-        id: "load-0-000000000000".to_owned(),
+        id: id(0, 0),
         status: TaskActivationStatus::Complete.into(),
         ..SetTaskStatusRequest::default()
     });

@@ -5,6 +5,8 @@ use std::{path::Path, time::Instant};
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, params};
 
+use crate::activation::id;
+
 /// The tables that a new row touches; the columns are those of the broker's store.
 const TABLES: &str = "
 CREATE TABLE activation (
@@ -37,7 +39,7 @@ pub(crate) fn insert(directory: &Path, rows: u32, batch: u32, payload: usize) ->
             for key in first..rows.min(first + batch) {
                 row.execute(params![
                     key,
-                    format!("load-0-{key:012}"),
+                    id(0, key.into()),
                     1,
                     key % 4,
                     key / 4,
