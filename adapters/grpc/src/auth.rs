@@ -10,7 +10,7 @@ use std::{
 use futures::future::Either;
 use http::{Extensions, Request, Response};
 use metrics::{Counter, counter};
-use tonic::{Status, body::Body, transport::server::TlsConnectInfo};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::warn;
 
@@ -149,7 +149,5 @@ impl Gate {
 
 /// The share of the connection that a call came by.
 fn share(extensions: &Extensions) -> Option<Share> {
-    let of_plain = || extensions.get::<Peer>();
-    let of_tls = || extensions.get::<TlsConnectInfo<Peer>>().map(TlsConnectInfo::get_ref);
-    of_plain().or_else(of_tls).map(|peer| peer.unverified.clone())
+    Peer::of(extensions).map(|peer| peer.unverified.clone())
 }

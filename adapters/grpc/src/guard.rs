@@ -16,7 +16,7 @@ use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
 use tracing::error;
 
-use crate::meter::Meters;
+use crate::{connections::Peer, meter::Meters};
 
 /// Limits and measures the calls of a service.
 #[derive(Clone, Debug)]
@@ -61,10 +61,12 @@ where
         let unpolled = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, unpolled);
         let gate = Arc::clone(&self.gate);
+        let under_way = Peer::of(request.extensions()).map(Peer::calls);
         Box::pin(async move {
             let measurement = gate.meters.start(request.uri().path());
             let response = gate.pass(ready, request).await;
             measurement.answered(code(&response));
+            drop(under_way);
             Ok(response)
         })
     }
