@@ -3,15 +3,12 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{Stream, ready, stream};
+use futures::{Stream, stream};
 use http::Extensions;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -23,7 +20,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TlsConnectInfo};
 use tracing::{debug, warn};
 
-use crate::room::Share;
+use crate::{
+    gives_way::{Calls, GivesWay},
+    room::Share,
+};
 
 /// How long to wait after a failure to accept (usually: out of file descriptors), so that it does not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -58,15 +58,9 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// A connection that keeps its place until it is closed.
-///
-/// One commit answers many calls, each of which is a task that wakes the one that writes. So that it does not write after each
-/// of them, it lets the others go first when calls of its connection are under way: their answers gather in the buffer of
-/// HTTP/2 meanwhile, and are one call of the system. With 64 workers that is a quarter of a task's cost.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: GivesWay<TcpStream>,
     peer: Peer,
-    /// The others had their turn since the last write.
-    gave_way: bool,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,
 }
@@ -76,19 +70,9 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a gRPC connection keeps its delay");
         }
-        let peer = Peer { unverified, under_way: Arc::default() };
-        Self { stream, peer, gave_way: false, cut: Box::pin(cut.cancelled_owned()), _place: place }
-    }
-
-    /// Lets everything that is ready to run go first, once for each write. Ready when it may be written.
-    fn give_way(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.gave_way || self.peer.under_way.load(Ordering::Relaxed) == 0 {
-            self.gave_way = false;
-            return Poll::Ready(());
-        }
-        self.gave_way = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
+        let peer = Peer { unverified, calls: Calls::default() };
+        let stream = GivesWay::answering(stream, peer.calls.clone());
+        Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), _place: place }
     }
 }
 
@@ -97,30 +81,15 @@ impl Connection {
 pub(crate) struct Peer {
     /// What it may have of the memory for unverified bodies.
     pub(crate) unverified: Share,
-    under_way: Arc<AtomicUsize>,
+    /// Those it has made and that are not answered.
+    pub(crate) calls: Calls,
 }
-
-/// A call that is not answered yet.
-#[derive(Debug)]
-pub(crate) struct UnderWay(Arc<AtomicUsize>);
 
 impl Peer {
     /// Whoever made the call with these extensions.
     pub(crate) fn of(extensions: &Extensions) -> Option<&Self> {
         let of_tls = || extensions.get::<TlsConnectInfo<Self>>().map(TlsConnectInfo::get_ref);
         extensions.get::<Self>().or_else(of_tls)
-    }
-
-    /// A call is under way until what is returned is dropped.
-    pub(crate) fn calls(&self) -> UnderWay {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(&self.under_way))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -143,7 +112,6 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.give_way(context));
         Pin::new(&mut self.stream).poll_write(context, buf)
     }
 
@@ -155,54 +123,7 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
-    /// Not in parts: HTTP/2 then copies bodies of up to 1 KiB into its buffer, and only then do several answers fit in it.
     fn is_write_vectored(&self) -> bool {
-        false
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::pin;
-
-    use futures::poll;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    async fn connected() -> (Connection, TcpStream) {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        (Connection::new(accept(&listener).await, Share::of(1024), place, CancellationToken::new()), client)
-    }
-
-    async fn is_written_at_once(connection: &mut Connection) -> bool {
-        poll!(pin!(connection.write(b"-"))).is_ready()
-    }
-
-    #[tokio::test]
-    async fn a_write_lets_other_calls_of_its_connection_go_first_once() {
-        let (mut connection, _client) = connected().await;
-        assert!(is_written_at_once(&mut connection).await, "no call is under way");
-        let call = connection.connect_info().calls();
-        for _ in 0..3 {
-            assert!(!is_written_at_once(&mut connection).await, "another call may be answered in the same write");
-            assert!(is_written_at_once(&mut connection).await, "it had its turn");
-        }
-        drop(call);
-        assert!(is_written_at_once(&mut connection).await, "it was answered");
-    }
-
-    #[tokio::test]
-    async fn what_gives_way_is_written_without_anything_else_happening() {
-        let (mut connection, mut client) = connected().await;
-        let _never_answered = connection.connect_info().calls();
-        for _ in 0..3 {
-            connection.write_all(b"answer").await.unwrap();
-        }
-        let mut read = [0; 18];
-        client.read_exact(&mut read).await.unwrap();
-        assert_eq!(&read, b"answeransweranswer");
+        self.stream.is_write_vectored()
     }
 }

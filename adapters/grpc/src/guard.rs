@@ -61,7 +61,7 @@ where
         let unpolled = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, unpolled);
         let gate = Arc::clone(&self.gate);
-        let under_way = Peer::of(request.extensions()).map(Peer::calls);
+        let under_way = Peer::of(request.extensions()).map(|peer| peer.calls.begin());
         Box::pin(async move {
             let measurement = gate.meters.start(request.uri().path());
             let response = gate.pass(ready, request).await;

@@ -10,6 +10,7 @@ mod connections;
 mod consumer;
 mod frame;
 mod gather;
+mod gives_way;
 mod guard;
 mod health;
 mod meter;

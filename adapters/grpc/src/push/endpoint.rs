@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,9 +16,13 @@ use tonic::{
 };
 use tower::Service;
 
-use super::outcome::{Answer, broken};
+use super::{
+    connector::Connector,
+    outcome::{Answer, broken},
+};
 use crate::{
     frame::{self, Parts},
+    gives_way::Calls,
     signature::{HEADER, Secrets},
 };
 
@@ -27,15 +32,24 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// An address, with connections that are made when they are needed, and again when they broke.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    channels: Vec<Channel>,
+    /// With the calls under way over each.
+    channels: Vec<(Channel, Calls)>,
     next: AtomicUsize,
     secrets: Secrets,
 }
 
 impl Endpoint {
-    pub(super) fn new(target: &transport::Endpoint, connections: usize, secrets: Secrets) -> Self {
-        let channels = (0..connections.max(1)).map(|_| target.connect_lazy()).collect();
-        Self { channels, next: AtomicUsize::new(0), secrets }
+    pub(super) fn new(
+        target: &transport::Endpoint,
+        connections: usize,
+        connect_time_max: Duration,
+        secrets: Secrets,
+    ) -> Self {
+        let channel = |_| {
+            let calls = Calls::default();
+            (target.connect_with_connector_lazy(Connector::new(calls.clone(), connect_time_max)), calls)
+        };
+        Self { channels: (0..connections.max(1)).map(channel).collect(), next: AtomicUsize::new(0), secrets }
     }
 
     /// Sends one message, given in parts, and reads what comes back.
@@ -43,7 +57,9 @@ impl Endpoint {
         let Some(request) = self.request(path, message) else {
             return Answer::NotSent("the message is too long for a gRPC frame".into());
         };
-        match self.send(request).await {
+        let (channel, calls) = self.next();
+        let _under_way = calls.begin();
+        match send(channel, request).await {
             Ok(response) => read(response).await,
             Err(error) => broken(&error),
         }
@@ -64,12 +80,17 @@ impl Endpoint {
         Some(request)
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, transport::Error> {
+    /// They take turns.
+    fn next(&self) -> &(Channel, Calls) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len().max(1);
-        let mut channel = self.channels[turn].clone();
-        std::future::poll_fn(|context| channel.poll_ready(context)).await?;
-        channel.call(request).await
+        &self.channels[turn]
     }
+}
+
+async fn send(channel: &Channel, request: Request<Body>) -> Result<Response<Body>, transport::Error> {
+    let mut channel = channel.clone();
+    std::future::poll_fn(|context| channel.poll_ready(context)).await?;
+    channel.call(request).await
 }
 
 /// The status stands in the head of an answer without a message, else behind it.

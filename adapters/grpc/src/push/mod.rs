@@ -3,6 +3,7 @@
 //! The call is put together by hand, of the stored bytes as they are, so that nothing is encoded again, and so that what
 //! came back is known exactly: a status that the worker sent, a connection that was never made, or neither.
 
+mod connector;
 mod endpoint;
 mod options;
 mod outcome;
