@@ -83,7 +83,7 @@ impl Daemon {
 
         let store = store::open(settings, clock.as_ref()).await?;
         let topic_makers = kafka::look_after_topics(settings)?;
-        let codec = Arc::new(Codec::new(settings.max_delay));
+        let codec = codec(settings);
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
         let canaries = canaries(settings, clock.as_ref());
@@ -243,6 +243,11 @@ fn engine_options(settings: &Settings) -> Options {
     Options { policy, mark_header: MARK_HEADER, store_bytes_max, ..Options::default() }
 }
 
+/// How activations are read and their retries written.
+fn codec(settings: &Settings) -> Arc<Codec> {
+    Arc::new(Codec::new(settings.max_delay))
+}
+
 /// Canary tasks for each application that workers are known of.
 #[expect(clippy::disallowed_methods, reason = "the ids of canary tasks are made here")]
 fn canaries(settings: &Settings, clock: &dyn Clock) -> Vec<Bytes> {
@@ -266,19 +271,4 @@ pub fn clock() -> Arc<dyn Clock> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::{Sources, load};
-
-    #[test]
-    fn every_limit_of_the_settings_is_one_of_the_engine() {
-        let yaml = "store: { max_pending_count: 1, max_delay_count: 2, max_processing_count: 3, max_unserved_count: 4,
-            max_outbox_count: 5, max_parked_count: 6 }";
-        let loaded = load(&Sources::defaults().with_yaml("the test", yaml)).unwrap();
-        let limits = engine_options(&loaded.settings).policy.limits;
-        let expected = Limits { pending: 1, delayed: 2, processing: 3, unserved: 4, outgoing: 5, parked: 6 };
-        assert_eq!(limits, expected);
-        let loaded = load(&Sources::defaults()).unwrap();
-        assert_eq!(engine_options(&loaded.settings).policy.limits.parked, Limits::default().parked);
-    }
-}
+mod tests;

@@ -279,6 +279,15 @@ fn an_empty_value_is_none_where_figment_has_an_empty_text() {
 }
 
 #[test]
+fn null_in_the_environment_is_none_where_figment_has_that_text() {
+    for none in ["null", "~"] {
+        let variables = [(variable("kafka_retry_topic"), none.to_owned())];
+        assert_eq!(figment_of::<String>(&variables, "kafka_retry_topic").as_deref(), Some(none));
+        assert_eq!(ours_of(&variables).unwrap().kafka.outbox.retry.topic, "taskworker");
+    }
+}
+
+#[test]
 fn text_that_looks_like_something_else_is_text_where_figment_refuses_it() {
     for value in ["0123", "12", "true", "[x]", "{a=b}", "1.50"] {
         let variables = [(variable("log_filter"), value.to_owned())];
@@ -294,6 +303,7 @@ fn a_value_in_quotes_is_a_number_or_a_flag_where_figment_refuses_it() {
     assert_eq!(ours_of(&variables).unwrap().store.max_pending.get(), 8);
     let yaml = "store: {max_pending_count: '8'}\npush: {update: {batched: 'True'}}";
     assert!(Figment::from(Yaml::string(yaml)).extract_inner::<u32>("store.max_pending_count").is_err());
+    assert!(Figment::from(Yaml::string(yaml)).extract_inner::<bool>("push.update.batched").is_err());
     let ours = load(&Sources::defaults().with_yaml("a.yaml", yaml)).unwrap().settings;
     assert_eq!((ours.store.max_pending.get(), ours.delivery.push.update_batched), (8, true));
 }

@@ -14,6 +14,8 @@ mod errors;
 mod existing;
 #[path = "settings/kafka.rs"]
 mod kafka;
+#[path = "settings/keys.rs"]
+mod keys;
 #[path = "settings/properties.rs"]
 mod properties;
 #[path = "settings/sources.rs"]

@@ -10,9 +10,8 @@ use taskbroker_domain::{
     rules::Rules,
 };
 use taskbroker_kafka::KafkaOutbox;
-use taskbroker_proto::codec::Codec;
 
-use super::{clock, engine_options, kafka, store};
+use super::{clock, codec, engine_options, kafka, store};
 use crate::{
     engine::{Broker, Options, Ports},
     settings::{Settings, StoreAdapter},
@@ -44,7 +43,7 @@ pub async fn evacuate(settings: &Settings, progress: &dyn Fn(&Stats)) -> Result<
         store: store::open_whole(settings, clock().as_ref()).await?,
         feeds: Vec::new(),
         outbox: Arc::clone(&outbox) as Arc<dyn Outbox>,
-        codec: Arc::new(Codec::new(settings.max_delay)),
+        codec: codec(settings),
         clock: clock(),
     };
     let broker = Broker::start(ports, options(settings)).await.context("the store cannot be loaded")?;

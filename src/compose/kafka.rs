@@ -17,7 +17,7 @@ use taskbroker_proto::codec::{Codec, RawCodec, RawTask};
 
 use crate::{
     engine::Feed,
-    settings::{self, AssignmentStrategy, KafkaCluster, KafkaTarget, OffsetReset, Settings},
+    settings::{self, AssignmentStrategy, KafkaCluster, KafkaTarget, OffsetReset, Settings, TopicCreation},
 };
 
 /// How many bytes may wait to be sent to a cluster; two of the largest messages in any case.
@@ -68,14 +68,18 @@ pub(super) fn look_after_topics(settings: &Settings) -> Result<Vec<TopicMaker>> 
     let kafka = &settings.kafka;
     match kafka.create {
         Some(creation) => {
-            let shape = TopicShape {
-                partitions: i32::try_from(creation.partitions.get()).unwrap_or(i32::MAX),
-                replication: creation.replication.map(|factor| i32::from(factor.get())),
-            };
+            let shape = shape(creation);
             let topics = kafka.topics.iter().map(|target| (&target.cluster, &target.topic));
             on_each_cluster(topics, |name, options, topics| TopicMaker::start(name, options, topics, shape))
         }
         None => on_each_cluster(unread_topics(settings), TopicMaker::watch),
+    }
+}
+
+pub(super) fn shape(creation: TopicCreation) -> TopicShape {
+    TopicShape {
+        partitions: i32::try_from(creation.partitions.get()).unwrap_or(i32::MAX),
+        replication: creation.replication.map(|factor| i32::from(factor.get())),
     }
 }
 

@@ -35,14 +35,10 @@ fn everything(yaml: &str) -> String {
 fn each_setting_of_the_store_reaches_the_engine() {
     let options = engine_options(&settings(
         "max_message_size: 1000
-store: { max_pending_count: 11, max_delay_count: 12, max_processing_count: 13, max_unserved_count: 14, max_outbox_count: 15,
-  max_parked_count: 16, linger: 1ms, max_size: 2000002, max_processing_attempts: 3, processing_deadline_grace_sec: 4,
+store: { linger: 1ms, max_size: 2000002, max_processing_attempts: 3, processing_deadline_grace_sec: 4,
   payload_memory_bytes: 5000005, early_reports_max: 6, tombstones_keep: 7m, hold_after_crash: 8s, absent_partition_limit: 9s }",
     ));
     let policy = options.policy;
-    let limits = policy.limits;
-    assert_eq!((limits.pending, limits.delayed, limits.processing), (11, 12, 13));
-    assert_eq!((limits.unserved, limits.outgoing, limits.parked), (14, 15, 16));
     assert_eq!(options.store_bytes_max, Some(2_000_002));
     assert_eq!((policy.window, policy.lease_grace), (Duration::from_millis(1), Duration::from_secs(4)));
     assert_eq!((policy.max_lost_leases, policy.payload_memory_bytes, policy.early_reports_max), (3, 5_000_005, 6));

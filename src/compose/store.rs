@@ -19,7 +19,7 @@ use taskbroker_sqlite::{
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::clock;
+use super::{clock, codec};
 use crate::settings::{KafkaSource, Settings, StoreAdapter};
 
 /// Opens the configured store.
@@ -96,7 +96,7 @@ fn tell_taken_over(taken: &TakenOver) {
 }
 
 fn take_over(settings: &Settings) -> TakeOver {
-    TakeOver::new(Arc::new(Codec::new(settings.max_delay)), log(&settings.kafka.sources))
+    TakeOver::new(codec(settings), log(&settings.kafka.sources))
 }
 
 /// The topic that rows of the existing system can be said to come from: the only one that is consumed, or the only one of

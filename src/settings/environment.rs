@@ -105,17 +105,18 @@ const SERVICE_LINK_MESSAGE: &str = "Kubernetes sets such variables for a Service
 /// Whether Kubernetes made this variable: it describes a Service to the pods beside it, in names that look like ours.
 fn is_service_link(name: &str, text: &str, kind: Kind) -> bool {
     match kind {
-        Kind::Leaf => name.ends_with("_PORT") && is_service_address(text),
-        Kind::Unknown => is_service_name(name),
+        Kind::Leaf => is_service_port(name, text),
+        Kind::Unknown => is_service_port(name, text) || is_service_name(name),
         Kind::Section | Kind::List | Kind::Retired(_) => false,
     }
 }
 
-fn is_service_address(text: &str) -> bool {
-    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
+/// `X_PORT`, which holds an address. With anything else in it, it is a setting, or was meant as one.
+fn is_service_port(name: &str, text: &str) -> bool {
+    name.ends_with("_PORT") && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-/// The names that Kubernetes forms: `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_<name>`, `X_PORT`, and
+/// The other names that Kubernetes forms: `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_<name>`, and
 /// `X_PORT_<number>_<protocol>` with `_PROTO`, `_PORT` or `_ADDR` after it or nothing.
 fn is_service_name(name: &str) -> bool {
     let described = |rest: &str| {
@@ -126,7 +127,6 @@ fn is_service_name(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")
-        || name.ends_with("_PORT")
         || name.match_indices("_PORT_").any(|(at, port)| described(&name[at + port.len()..]))
 }
 
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_names_kubernetes_gives_are_told_from_settings() {
-        for name in ["TASKBROKER_GRPC_SERVICE_HOST", "TASKBROKER_SERVICE_PORT_GRPC", "TASKBROKER_PORT_50051_TCP_ADDR"] {
+        for name in ["TASKBROKER_GRPC_SERVICE_HOST", "TASKBROKER_SERVICE_PORT_GRPC", "TASKBROKER_PORT_50051_TCP_PORT"] {
             assert!(is_service_name(name), "{name}");
         }
         for name in ["TASKBROKER_PORT_NAME", "TASKBROKER_GRPC_PROT", "TASKBROKER_PORT_50051_X"] {

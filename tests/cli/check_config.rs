@@ -32,6 +32,21 @@ fn the_effective_settings_are_shown_with_the_source_of_each() {
 }
 
 #[test]
+fn a_relative_file_is_the_nearest_one_above_the_working_directory() {
+    let top = tempfile::tempdir().unwrap();
+    let below = top.path().join("one/two");
+    std::fs::create_dir_all(&below).unwrap();
+    for (directory, port) in [(".", 1001), ("one", 1002), ("one/two", 1003)] {
+        std::fs::write(top.path().join(directory).join("broker.yaml"), format!("grpc_port: {port}\n")).unwrap();
+        for option in ["-c", "--config"] {
+            let mut command = command(&["check-config", option, "broker.yaml"]);
+            let shown = Ended::from(command.current_dir(&below).output().unwrap()).succeeded();
+            assert!(shown.contains(&format!("grpc_port: {port}  # ")), "{option}: {shown}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_used_ends_with_2_and_names_key_and_file() {
     let ended = check("store:\n  max_pending_count: many\nkafka_auto_offset_reset: sometimes\n");
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
@@ -56,7 +71,9 @@ fn a_missing_file_is_named() {
 #[test]
 fn a_password_is_not_shown() {
     let ended = check(
-        "kafka_clusters:
+        "sentry_dsn: https://hush@sentry
+grpc_shared_secret: [hush, hush-too]
+kafka_clusters:
   main: { address: 'kafka:9092', security_protocol: sasl_ssl, sasl_mechanism: PLAIN, sasl_username: me, sasl_password: hush }
 kafka_topics:
   taskworker: { cluster: main, consumer_group: taskworker }

@@ -4,9 +4,13 @@ use crate::program::run;
 
 #[test]
 fn help_lists_every_command() {
-    let help = run(&["--help"]).succeeded();
-    for command in ["run", "dev", "check-config", "inspect", "backup", "--config <FILE>", "--version"] {
-        assert!(help.contains(command), "{command} is missing in:\n{help}");
+    for option in ["-h", "--help"] {
+        let help = run(&[option]).succeeded();
+        for command in
+            ["run", "dev", "check-config", "inspect", "backup", "--config <FILE>", "--run <RUN>", "--version"]
+        {
+            assert!(help.contains(command), "{command} is missing in:\n{help}");
+        }
     }
 }
 

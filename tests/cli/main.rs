@@ -6,6 +6,7 @@ mod check_config;
 mod clock;
 mod connect;
 mod dev;
+mod effects;
 mod encryption;
 mod help;
 mod operator;

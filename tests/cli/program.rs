@@ -4,8 +4,13 @@ use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Lines, Read},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread,
     time::{Duration, Instant},
 };
+
+/// How long a run may take to say what is waited for.
+const SAID_WITHIN: Duration = Duration::from_secs(120);
 
 /// The binary with these arguments, without settings from the environment.
 pub(crate) fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
@@ -61,12 +66,29 @@ pub(crate) struct Running {
     lines: Lines<BufReader<ChildStdout>>,
 }
 
+/// Kills a run that has not done in time what a test waits for, so that the test fails and does not wait for ever.
+struct Watchdog(#[expect(dead_code, reason = "its end is what is waited for")] Sender<()>);
+
+impl Watchdog {
+    fn over(pid: u32, limit: Duration) -> Self {
+        let (held, let_go) = channel();
+        thread::spawn(move || {
+            if let_go.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                Command::new("kill").args(["-KILL", &pid.to_string()]).status().ok();
+            }
+        });
+        Self(held)
+    }
+}
+
 /// Which signal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
+    Hup,
     Int,
-    Term,
     Kill,
+    Quit,
+    Term,
 }
 
 impl Running {
@@ -100,6 +122,7 @@ impl Running {
     /// Reads on what it says on standard error until it says this; returns it all.
     #[track_caller]
     pub(crate) fn complaint(&mut self, wanted: &str) -> String {
+        let _watchdog = Watchdog::over(self.pid(), SAID_WITHIN);
         let stderr = self.child.stderr.as_mut().unwrap();
         let (mut said, mut byte) = (Vec::new(), [0]);
         while !(byte[0] == b'\n' && String::from_utf8_lossy(&said).contains(wanted)) {
@@ -114,6 +137,7 @@ impl Running {
     #[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
     pub(crate) fn stop(mut self, limit: Duration) -> Ended {
         self.signal(Signal::Term);
+        let _watchdog = Watchdog::over(self.pid(), limit);
         let began = Instant::now();
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
@@ -126,6 +150,7 @@ impl Running {
     #[track_caller]
     #[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
     pub(crate) fn end_within(mut self, limit: Duration) -> (Option<i32>, Vec<String>) {
+        let _watchdog = Watchdog::over(self.pid(), limit);
         let began = Instant::now();
         let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();
         let code = self.child.wait().unwrap().code();

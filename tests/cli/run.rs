@@ -18,7 +18,7 @@ fn configuration(directory: &Path, grpc_addr: &str) -> String {
 
 #[test]
 fn a_signal_ends_it_in_order_within_ten_seconds_while_kafka_is_away() {
-    for signal in [Signal::Term, Signal::Int] {
+    for signal in [Signal::Term, Signal::Int, Signal::Quit] {
         let directory = tempfile::tempdir().unwrap();
         let config = configuration(directory.path(), "127.0.0.2");
         let daemon = Running::start(&["-c", &config]);
@@ -63,12 +63,14 @@ fn settings_that_cannot_be_used_end_with_2_before_anything_is_opened() {
 
 #[test]
 fn run_broker_is_the_default() {
-    let directory = tempfile::tempdir().unwrap();
-    let config = configuration(directory.path(), "127.0.0.3");
-    let daemon = Running::start(&["-r", "broker", "-c", &config]);
-    wait_for_owner(directory.path());
-    daemon.signal(Signal::Term);
-    assert_eq!(daemon.end_within(Duration::from_secs(10)).0, Some(0));
+    for arguments in [&[][..], &["-r", "broker"], &["--run", "broker"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = configuration(directory.path(), "127.0.0.3");
+        let daemon = Running::start(&[&["-c", config.as_str()], arguments].concat());
+        wait_for_owner(directory.path());
+        daemon.signal(Signal::Term);
+        assert_eq!(daemon.end_within(Duration::from_secs(10)).0, Some(0), "{arguments:?}");
+    }
 }
 
 #[test]

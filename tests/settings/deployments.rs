@@ -178,6 +178,11 @@ fn a_raw_topic_in_the_earlier_form_is_one_in_the_later_form() {
     assert_eq!((raw.namespace.as_str(), raw.application.as_str(), raw.taskname.as_str()), ("n", "a", "t"));
     assert_eq!((raw.processing_deadline, raw.compression_level), (Duration::from_secs(30), Some(3)));
     shows_what_it_has(&earlier);
+    let named = "raw_mode: true\nraw_namespace: n\nraw_application: a\nraw_taskname: t\nkafka_retry_topic: again\n";
+    let longest = yaml(&format!("{named}raw_processing_deadline_duration: 65535")).settings.kafka.sources.remove(0);
+    assert_eq!(longest.raw.unwrap().processing_deadline, Duration::from_secs(65_535));
+    let said = yaml_problems(&format!("{named}raw_processing_deadline_duration: 65536"));
+    assert!(said[0].starts_with("raw_processing_deadline_duration = 65536 (test.yaml line 6): expected"), "{said:?}");
     let said = yaml_problems("raw_mode: true\nraw_namespace: n\nkafka_retry_topic: again");
     assert!(
         said.iter()

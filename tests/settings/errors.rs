@@ -190,6 +190,10 @@ fn an_unknown_key_is_a_warning_with_a_suggestion_where_one_is_close() {
           kafka_topics.tasks.produce_only?"]
     );
     assert_eq!(
+        warnings(&environment(&[("TASKBROKER_GRCP_PORT", "1")]), WarningKind::Unknown),
+        ["grcp_port (environment variable TASKBROKER_GRCP_PORT): there is no such setting; did you mean grpc_port?"]
+    );
+    assert_eq!(
         warnings(&environment(&[("TASKBROKER_STORE__MAX_SIZ", "1"), ("OTHER", "1")]), WarningKind::Unknown),
         ["store.max_siz (environment variable TASKBROKER_STORE__MAX_SIZ): there is no such setting; did you mean \
           store.max_size?"]
@@ -213,12 +217,13 @@ fn variables_that_kubernetes_makes_for_services_are_ignored_with_one_warning_tha
         ("TASKBROKER_GRPC_SERVICE_HOST", "10.0.0.1"),
         ("TASKBROKER_GRPC_PORT_50051_TCP_ADDR", "10.0.0.1"),
         ("TASKBROKER_SERVICE_PORT_GRPC", "50051"),
+        ("TASKBROKER_PORT", "tcp://10.0.0.1:50051"),
     ]);
     assert_eq!(loaded.settings.grpc_listen.map(|address| address.port()), Some(50051));
     let said = warnings(&loaded, WarningKind::ServiceLink);
     assert_eq!(said.len(), 1);
     assert!(said[0].contains("enableServiceLinks: false"), "{said:?}");
-    assert_eq!(said[0].matches("environment variable").count(), 4, "{said:?}");
+    assert_eq!(said[0].matches("environment variable").count(), 5, "{said:?}");
     assert_eq!(warnings(&loaded, WarningKind::Unknown), Vec::<String>::new());
 }
 

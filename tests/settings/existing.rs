@@ -203,7 +203,8 @@ fn what_has_no_effect_is_said_once_with_the_reason() {
 fn asking_for_nothing_needs_no_warning() {
     let loaded = yaml(
         "grpc_shared_secret: []\nraw_mode: false\ncreate_missing_topics: false\ncanary_tasks: 0\nruntime_config_path: null\n\
-         delivery_mode: pull\nbatch_status_updates: false\ndefault_metrics_tags: {}\ngrpc_addr: 127.0.0.1",
+         delivery_mode: pull\nbatch_status_updates: false\ndefault_metrics_tags: {}\ngrpc_addr: 127.0.0.1\n\
+         traces_sample_rate: 0.0\nlog_async_backtrace: false\nsentry_dsn: null\nsentry_env: ''",
     );
     assert_eq!(loaded.warnings, []);
     let loaded = environment(&[

@@ -117,10 +117,7 @@ impl Making {
                     topics = self.create(topics, shape).await;
                     AGAIN_AFTER
                 }
-                None => {
-                    topics.iter().for_each(|topic| self.say(topic, "it does not exist: create it"));
-                    LOOK_AGAIN_AFTER
-                }
+                None => LOOK_AGAIN_AFTER,
             };
             sleep(wait).await;
         }
@@ -138,7 +135,12 @@ impl Making {
         for (sight, topic) in looked.await.unwrap_or_default() {
             match sight {
                 Ok(TopicSight::Present(_)) => self.found(&topic),
-                Ok(TopicSight::Missing) => missing.push(topic),
+                Ok(TopicSight::Missing) => {
+                    if self.shape.is_none() {
+                        self.say(&topic, "it does not exist: create it");
+                    }
+                    missing.push(topic);
+                }
                 Err(failure) => {
                     self.say(&topic, &format!("it cannot be seen whether it exists: {failure}"));
                     missing.push(topic);

@@ -165,6 +165,24 @@ async fn the_log_is_reused_and_stays_small() {
 }
 
 #[tokio::test]
+async fn the_room_that_rows_left_is_used_again() {
+    const ROWS: u64 = 50;
+    let (_directory, path, store) = store(|_| ()).await;
+    let mut sizes = Vec::new();
+    for round in 0..4 {
+        let keys = round * ROWS..(round + 1) * ROWS;
+        let rows = keys.clone().map(|key| new_row_with(key, vec![1; 200_000]));
+        store.commit(&insert(2 * round + 1, rows)).await.unwrap();
+        let delete = keys.map(Key).collect();
+        store.commit(&Commit { number: 2 * round + 2, delete, ..Commit::default() }).await.unwrap();
+        foreign(&path, "PRAGMA wal_checkpoint(FULL)").await.close().await.unwrap();
+        sizes.push(path.metadata().unwrap().len());
+    }
+    assert!(sizes[0] > ROWS * 200_000, "{sizes:?}");
+    assert!(sizes[3] < sizes[0] + sizes[0] / 4, "{sizes:?}");
+}
+
+#[tokio::test]
 async fn a_closed_store_says_so() {
     let (_directory, _path, store) = store(|_| ()).await;
     store.close().await;

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::time::Duration;
-
 use super::*;
 
 fn cluster(protocol: &str, mechanism: &str) -> ClusterOptions {
@@ -93,20 +91,25 @@ fn each_field_of_a_cluster_is_a_property_of_every_client_of_it() {
 }
 
 #[test]
-fn a_consumer_has_the_group_and_the_session_of_its_topic_and_never_commits_by_itself() {
-    let mut options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "readers", "topic");
-    options.session_timeout = Duration::from_millis(9000);
+fn a_consumer_has_the_group_of_its_topic_and_never_commits_by_itself() {
+    let options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "readers", "topic");
     let config = options.member_config();
     for (property, value) in [
         ("group.id", "readers"),
-        ("session.timeout.ms", "9000"),
         ("partition.assignment.strategy", "range,roundrobin"),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
     ] {
         assert_eq!(config.get(property), Some(value), "{property}");
     }
+}
+
+#[test]
+fn the_session_time_out_is_the_members_unless_the_cluster_sets_it() {
+    let mut options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "group", "topic");
+    assert_eq!(options.member_config().get("session.timeout.ms"), Some("6000"));
+    options.session_timeout = std::time::Duration::from_secs(9);
+    assert_eq!(options.member_config().get("session.timeout.ms"), Some("9000"));
     options.protocol = GroupProtocol::Consumer;
-    let config = options.member_config();
-    assert_eq!((config.get("group.protocol"), config.get("session.timeout.ms")), (Some("consumer"), None));
+    assert_eq!(options.member_config().get("session.timeout.ms"), None);
 }

@@ -113,6 +113,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_is_resolved_again_when_its_address_is_old() {
+        let agent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut socket = Socket::new(agent.local_addr().unwrap().to_string());
+        let mut buffer = [0; 16];
+        let mut from = Vec::new();
+        for is_old in [false, false, true] {
+            if let Some(open) = socket.open.as_mut().filter(|_| is_old) {
+                open.since = open.since.checked_sub(ADDRESS_KEEP).unwrap();
+            }
+            socket.send(vec!["a:1|c".to_owned()]).await;
+            from.push(agent.recv_from(&mut buffer).await.unwrap().1);
+        }
+        assert!(from[0] == from[1] && from[1] != from[2], "{from:?}");
+    }
+
+    #[tokio::test]
     async fn a_name_with_addresses_of_both_kinds_finds_the_agent_on_either() {
         let agent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut socket = Socket::new(format!("localhost:{}", agent.local_addr().unwrap().port()));
