@@ -4,6 +4,8 @@ pub mod evacuate;
 mod health;
 mod kafka;
 pub mod playground;
+#[cfg(test)]
+mod reach;
 mod rules;
 pub mod store;
 mod tasks;

@@ -4,12 +4,16 @@
 
 #[path = "settings/checks.rs"]
 mod checks;
+#[path = "settings/delivery_and_store.rs"]
+mod delivery_and_store;
 #[path = "settings/deployments.rs"]
 mod deployments;
 #[path = "settings/errors.rs"]
 mod errors;
 #[path = "settings/existing.rs"]
 mod existing;
+#[path = "settings/kafka.rs"]
+mod kafka;
 #[path = "settings/keys.rs"]
 mod keys;
 #[path = "settings/properties.rs"]

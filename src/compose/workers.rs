@@ -83,7 +83,7 @@ pub(super) fn push_options(settings: &Settings) -> PushOptions {
 
 /// In the existing system each thread has one call under way, and the queue keeps the next ones claimed. Here what was claimed
 /// is called at once, so both together are the calls of an application.
-fn dispatch_options(settings: &Settings, workers: BTreeMap<String, String>) -> DispatchOptions {
+pub(super) fn dispatch_options(settings: &Settings, workers: BTreeMap<String, String>) -> DispatchOptions {
     let push = &settings.delivery.push;
     DispatchOptions {
         workers,

@@ -8,7 +8,7 @@
 //!     select_kwarg: {project: "a"}
 //! demoted_namespaces: [slow]       # required
 //! demoted_topic: taskworker-long   # default: kafka_long_topic
-//! demoted_topic_cluster: kafka:9092
+//! demoted_topic_cluster: kafka:9092   # default: the cluster of that topic, else that of the dead letters
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ pub struct RulesFile {
     pub rules: Rules,
     /// The topic of demoted namespaces; `None`: `kafka_long_topic`.
     pub topic: Option<String>,
-    /// The addresses of its cluster; `None`: that of `kafka_long_topic`.
+    /// The addresses of its cluster; `None`: the one it is declared on, else that of the dead letters.
     pub cluster_address: Option<String>,
     /// Keys that mean nothing.
     pub unknown: Vec<String>,

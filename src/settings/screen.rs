@@ -55,6 +55,8 @@ impl Screen<'_> {
                 self.findings.refuse(key, None, origin, "is empty: say something about it, or remove it");
                 None
             }
+            // The topic is not raw.
+            ValueKind::Nil if is_raw(key) => None,
             // A section all of whose lines are commented out.
             ValueKind::Nil => Some(Value::new(text.as_ref(), ValueKind::Table(Table::new()))),
             _ => {
@@ -116,6 +118,10 @@ impl Screen<'_> {
 
 fn is_topic_or_cluster(key: &Key) -> bool {
     matches!(key.segments(), [maps, _] if maps == "kafka_topics" || maps == "kafka_clusters")
+}
+
+fn is_raw(key: &Key) -> bool {
+    matches!(key.segments(), [topics, _, raw] if topics == "kafka_topics" && raw == "raw")
 }
 
 fn asks_for_nothing(value: &Value, retired: &Retired) -> bool {

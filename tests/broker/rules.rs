@@ -42,12 +42,15 @@ async fn await_events(broker: &BrokerProcess, event: &str, count: f64) -> Result
 async fn rules_are_obeyed_when_their_file_changes_and_a_bad_file_changes_nothing() -> Result<()> {
     let Some(kafka) = Kafka::shared() else { return Ok(()) };
     let directory = tempfile::tempdir()?;
-    let (rules, long) = (directory.path().join("rules.yaml"), Kafka::unique("long"));
+    let (rules, long, slow) = (directory.path().join("rules.yaml"), Kafka::unique("long"), Kafka::unique("slow"));
     kafka.create_topic(&long, 1, &[]).await?;
-    write(&rules, NONE)?;
+    kafka.create_topic(&slow, 1, &[]).await?;
     let setup =
         setup(&kafka, 1).await?.with("runtime_config_path", rules.to_str()).with("kafka_long_topic", long.as_str());
     let broker = BrokerProcess::start(&setup).await?;
+    broker.log().await_line(0, "the rules in force stay", WITHIN).await?;
+    write(&rules, NONE)?;
+    broker.log().await_line(0, "rules read", WITHIN).await?;
     let mut worker = broker.worker()?;
 
     let name = Task::new().0.taskname;
@@ -75,7 +78,19 @@ async fn rules_are_obeyed_when_their_file_changes_and_a_bad_file_changes_nothing
     forwarded.sort_unstable();
     assert_eq!(forwarded, sent, "each exactly once, as it was");
 
+    let cluster = format!("demoted_topic: {slow}\ndemoted_topic_cluster: '{}'\n", kafka.address());
+    let mark = broker.log().mark();
+    write(&rules, &format!("drop_task_killswitch: []\ndemoted_namespaces: [\"{namespace}\"]\n{cluster}"))?;
+    broker.log().await_line(mark, "rules read", WITHIN).await?;
+    let sent = produce(&kafka, &setup.topic, tasks(1)).await?;
+    await_events(&broker, "forwarded", 31.0).await?;
+    let forwarded = kafka.consume_all(&slow).await?;
+    assert_eq!(forwarded.iter().map(|message| id_of(&message.payload)).collect::<Vec<_>>(), sent);
+
+    let mark = broker.log().mark();
     write(&rules, NONE)?;
+    broker.log().await_line(mark, "rules read", WITHIN).await?;
+    // The file has not changed since: only the signal asks for it.
     let mark = broker.log().mark();
     broker.signal("HUP")?;
     broker.log().await_line(mark, "rules read", WITHIN).await?;

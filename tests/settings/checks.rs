@@ -158,6 +158,10 @@ fn a_raw_topic_says_everything_about_its_tasks() {
             "kafka_topics.tasks.raw.processing_deadline_duration (test.yaml line 5): is missing",
         ],
     );
+    let maps = MAPS.replace("consumer_group: workers", "consumer_group: g, raw: {taskname: t}");
+    let said =
+        yaml_problems(&format!("{maps}  again: {{cluster: main, produce_only: true}}\nkafka_retry_topic: again"));
+    assert!(said[0].starts_with("kafka_topics.tasks.raw.namespace (test.yaml line 5): is missing"), "{said:?}");
     let with = |more: &str| {
         let raw = format!("raw: {{namespace: n, application: a, taskname: t, {more}}}");
         let maps = MAPS.replace("consumer_group: workers", &format!("consumer_group: g, {raw}"));

@@ -102,8 +102,12 @@ fn a_self_hosted_installation_loads_as_it_is() {
     shows_what_it_has(&loaded);
     let unknown = warnings(&loaded, WarningKind::Unknown);
     assert_eq!(unknown, ["db_name (/etc/taskbroker/config.yml line 26): there is no such setting"]);
-    let ignored = warnings(&loaded, WarningKind::Ignored);
-    assert_eq!(ignored.len(), 3, "{ignored:#?}");
+    let mut ignored = warnings(&loaded, WarningKind::Ignored);
+    ignored.iter_mut().for_each(|line| line.truncate(line.find(" (").unwrap()));
+    assert_eq!(
+        ignored,
+        ["kafka_topics.results.auto_commit_interval_ms", "store.sqlite.vacuum_page_count", "upkeep_task_interval_ms"]
+    );
 }
 
 #[test]

@@ -65,6 +65,14 @@ fn topics_and_clusters_must_fit_together() {
             "kafka_topics: is missing: topics and clusters are declared together",
         ),
         (
+            "kafka_topics: {tasks: {cluster: main, consumer_group: g}}".to_owned(),
+            "kafka_clusters: is missing: topics and clusters are declared together",
+        ),
+        (
+            MAPS.replace("cluster: main, consumer_group", "consumer_group"),
+            "kafka_topics.tasks.cluster (test.yaml line 5): is missing: a topic names its cluster",
+        ),
+        (
             MAPS.replace("cluster: main, consumer_group", "cluster: mian, consumer_group"),
             "kafka_topics.tasks.cluster = mian (test.yaml line 5): there is no such cluster in kafka_clusters; there are: main",
         ),
@@ -145,6 +153,8 @@ fn credentials_are_complete_or_refused() {
     assert!(said[1].starts_with("kafka_clusters.main.sasl_password (test.yaml line 2): is missing"), "{said:?}");
     let said = yaml_problems(&with("security_protocol: sasl_ssl, sasl_mechanism: GSSAPI"));
     assert!(said[0].contains("Kerberos is not in this build"), "{said:?}");
+    let said = yaml_problems(&with("security_protocol: sasl_ssl, sasl_mechanism: oauthbearer"));
+    assert!(said[0].contains("OAUTHBEARER is not in this build"), "{said:?}");
     let said = yaml_problems(&with("security_protocol: ssl, ssl_key_location: /k.pem"));
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("a certificate and its key go together"), "{said:?}");
@@ -244,8 +254,16 @@ fn every_key_without_effect_says_why() {
         "sentry_dsn",
         "sentry_env",
         "traces_sample_rate",
+        "store__pg__run_migrations",
         "store__pg__host",
+        "store__pg__port",
+        "store__pg__username",
         "store__pg__password",
+        "store__pg__ddl_username",
+        "store__pg__ddl_password",
+        "store__pg__database_name",
+        "store__pg__default_database_name",
+        "store__pg__query_params",
         "store__contention_drain_age_sec",
         "run_migrations",
         "pg_host",
@@ -258,9 +276,12 @@ fn every_key_without_effect_says_why() {
         "pg_default_database_name",
         "pg_extra_query_params",
     ];
+    let defaults = format!("{:?}", yaml("").settings);
     for key in keys {
         let variable = format!("TASKBROKER_{}", key.to_uppercase());
-        let said = warnings(&environment(&[(variable.as_str(), "1")]), WarningKind::Ignored);
+        let loaded = environment(&[(variable.as_str(), "1")]);
+        assert_eq!(format!("{:?}", loaded.settings), defaults, "{key}");
+        let said = warnings(&loaded, WarningKind::Ignored);
         assert_eq!(said.len(), 1, "{key}: {said:?}");
         // What stands in a section without effect is told of the section.
         let told = key.replace("__", ".");
@@ -272,30 +293,37 @@ fn every_key_without_effect_says_why() {
 
 #[test]
 fn every_earlier_name_leads_to_its_setting() {
-    for (earlier, later, value, shown) in [
-        ("database_adapter", "store.adapter", "memory", "memory"),
-        ("db_path", "store.sqlite.path", "/x.sqlite", "/x.sqlite"),
-        ("db_max_size", "store.max_size", "7000000", "7000000"),
-        ("max_pending_count", "store.max_pending_count", "3", "3"),
-        ("max_delay_count", "store.max_delay_count", "3", "3"),
-        ("max_processing_count", "store.max_processing_count", "3", "3"),
-        ("max_processing_attempts", "store.max_processing_attempts", "3", "3"),
-        ("processing_deadline_grace_sec", "store.processing_deadline_grace_sec", "7", "7"),
-        ("push_threads", "push.threads", "3", "3"),
-        ("push_timeout_ms", "push.timeout", "3", "3ms"),
-        ("push_queue_size", "push.queue.size", "3", "3"),
-        ("push_queue_timeout_ms", "push.queue.timeout", "3", "3ms"),
-        ("batch_push_updates", "push.update.batched", "true", "true"),
-        ("push_update_batch_size", "push.update.batch.length", "3", "3"),
-        ("push_update_interval_ms", "push.update.batch.interval", "3", "3ms"),
-        ("fetch_threads", "fetch.threads", "4", "4"),
-        ("fetch_wait_ms", "fetch.backoff", "3", "3ms"),
-        ("fetch_batch_size", "fetch.batch_length", "3", "3"),
+    for (earlier, later, value, shown, other) in [
+        ("database_adapter", "store.adapter", "memory", "memory", "sqlite"),
+        ("db_path", "store.sqlite.path", "/x.sqlite", "/x.sqlite", "/y.sqlite"),
+        ("db_max_size", "store.max_size", "7000000", "7000000", "8000000"),
+        ("max_pending_count", "store.max_pending_count", "3", "3", "5"),
+        ("max_delay_count", "store.max_delay_count", "3", "3", "5"),
+        ("max_processing_count", "store.max_processing_count", "3", "3", "5"),
+        ("max_processing_attempts", "store.max_processing_attempts", "3", "3", "5"),
+        ("processing_deadline_grace_sec", "store.processing_deadline_grace_sec", "7", "7", "5"),
+        ("push_threads", "push.threads", "3", "3", "5"),
+        ("push_timeout_ms", "push.timeout", "3", "3ms", "5ms"),
+        ("push_queue_size", "push.queue.size", "3", "3", "5"),
+        ("push_queue_timeout_ms", "push.queue.timeout", "3", "3ms", "5ms"),
+        ("batch_push_updates", "push.update.batched", "true", "true", "false"),
+        ("push_update_batch_size", "push.update.batch.length", "3", "3", "5"),
+        ("push_update_interval_ms", "push.update.batch.interval", "3", "3ms", "5ms"),
+        ("fetch_threads", "fetch.threads", "4", "4", "8"),
+        ("fetch_wait_ms", "fetch.backoff", "3", "3ms", "5ms"),
+        ("fetch_batch_size", "fetch.batch_length", "3", "3", "5"),
     ] {
         let by_file = yaml(&format!("{earlier}: {value}"));
         let variable = format!("TASKBROKER_{}", earlier.to_uppercase());
         let by_environment = environment(&[(variable.as_str(), value)]);
+        let variable_of_later = format!("TASKBROKER_{}", later.replace('.', "__").to_uppercase());
+        let by_later_name = environment(&[(variable_of_later.as_str(), shown)]);
+        assert_ne!(format!("{:?}", by_later_name.settings), format!("{:?}", yaml("").settings), "{later}");
+        let both = environment(&[(variable.as_str(), value), (variable_of_later.as_str(), other)]);
+        assert_eq!(both.effective[&Key::new(later)].value, other, "{later} wins");
+        assert_eq!(warnings(&both, WarningKind::Renamed).len(), 1, "{earlier}");
         for loaded in [by_file, by_environment] {
+            assert_eq!(format!("{:?}", loaded.settings), format!("{:?}", by_later_name.settings), "{earlier}");
             assert_eq!(loaded.effective[&Key::new(later)].value, shown, "{earlier}");
             let said = warnings(&loaded, WarningKind::Renamed);
             assert!(

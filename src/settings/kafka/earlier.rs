@@ -14,6 +14,9 @@ use crate::settings::{
     value::Setting,
 };
 
+/// What the main cluster is called, and that of dead letters.
+const MAIN: &str = "default";
+const DEAD_LETTER: &str = "deadletter";
 /// Where Kafka is when nothing says so.
 const ADDRESS: &str = "127.0.0.1:9092";
 /// The consumed topic, and its group, when nothing says so.
@@ -61,20 +64,55 @@ fn read_raw(reader: &mut Reader<'_>, topic: &Key) -> Option<Raw> {
 /// The topics and clusters that these keys stand for: the clusters `default` and `deadletter`, the consumed topic on the
 /// first; the dead-letter topic, and a retry topic of its own, on the second.
 pub(super) fn read(reader: &mut Reader<'_>, common: &Common) -> Declared {
-    let main = cluster::read(reader, &Place { name: "default", key: &main_key }, Some(ADDRESS));
+    let main = cluster::read(reader, &Place { name: MAIN, key: &main_key }, Some(ADDRESS));
     // Without a word about it, the dead-letter cluster is the main one, so we are there who we are on the main one.
     let separate = says_who(reader) || is_elsewhere(reader, &main.address);
     let key = if separate { dead_letter_key } else { main_key };
-    let dead_letter = cluster::read(reader, &Place { name: "deadletter", key: &key }, Some(&main.address));
+    let dead_letter = cluster::read(reader, &Place { name: DEAD_LETTER, key: &key }, Some(&main.address));
 
     let mut declared = Declared::default();
-    declared.clusters.extend([("default".to_owned(), main), ("deadletter".to_owned(), dead_letter)]);
+    declared.clusters.extend([(MAIN.to_owned(), main), (DEAD_LETTER.to_owned(), dead_letter)]);
     let (name, consumed) = consumed_topic(reader);
+    tell_later_forms(reader, &name, consumed.raw.is_some());
     declared.topics.insert(name, consumed);
     for (key, name) in produced_topics(common) {
         declared.topics.entry(name).or_insert_with_key(|name| produced_topic(reader, key, name));
     }
     declared
+}
+
+/// Warns of each key of this form that is given, with the key that it stands for. The two forms cannot be mixed, so all of
+/// them are to move at once.
+fn tell_later_forms(reader: &mut Reader<'_>, topic: &str, is_raw: bool) {
+    for (key, later) in later_forms(topic, is_raw) {
+        if let Some(origin) = reader.origin_if_given(&key) {
+            let message =
+                format!("is the earlier form of {later}: move all of Kafka into kafka_topics and kafka_clusters");
+            reader.findings.warn(WarningKind::Renamed, &key, &origin, message);
+        }
+    }
+}
+
+/// The keys of this form, each with the later key that says the same of this consumed topic. Those of a raw topic only where it
+/// is one: else they say nothing.
+fn later_forms(topic: &str, is_raw: bool) -> Vec<(Key, Key)> {
+    let topic = Key::new("kafka_topics").child(topic);
+    let cluster = |name: &str, key: fn(&str) -> Key| {
+        let section = Key::new("kafka_clusters").child(name);
+        CLUSTER_FIELDS.map(|field| (key(field), section.child(field)))
+    };
+    let raw = topic.child("raw");
+    let mut forms = vec![
+        (Key::new("kafka_topic"), topic.clone()),
+        (Key::new("kafka_consumer_group"), topic.child("consumer_group")),
+    ];
+    forms.extend(cluster(MAIN, main_key));
+    forms.extend(cluster(DEAD_LETTER, dead_letter_key));
+    if is_raw {
+        forms.push((Key::new(RAW_MODE), raw.clone()));
+        forms.extend(EARLIER_RAW.map(|name| (Key::new(name), raw.child(name.trim_start_matches("raw_")))));
+    }
+    forms
 }
 
 /// Whether the dead-letter cluster is spoken to in a way of its own.
@@ -110,13 +148,13 @@ fn consumed_topic(reader: &mut Reader<'_>) -> (String, Topic) {
     reader.effective.remove(&scratch);
     let section = Key::new("kafka_topics").child(&name);
     let origin = reader.origin(&key);
-    reader.note(&section.child("cluster"), "default".to_owned(), origin);
+    reader.note(&section.child("cluster"), MAIN.to_owned(), origin);
     let group = read_or(reader, "kafka_consumer_group", &section.child("consumer_group"), TOPIC);
     let raw = read_raw(reader, &section);
     (
         name,
         Topic {
-            cluster: "default".to_owned(),
+            cluster: MAIN.to_owned(),
             group: Some(group),
             role: Role::Consumed,
             session_timeout: None,
@@ -142,10 +180,10 @@ fn produced_topics(common: &Common) -> Vec<(&'static str, String)> {
 fn produced_topic(reader: &mut Reader<'_>, key: &str, name: &str) -> Topic {
     let section = Key::new("kafka_topics").child(name);
     let origin = reader.origin(&Key::new(key));
-    reader.note(&section.child("cluster"), "deadletter".to_owned(), origin.clone());
+    reader.note(&section.child("cluster"), DEAD_LETTER.to_owned(), origin.clone());
     reader.note(&section.child("produce_only"), "true".to_owned(), origin);
     Topic {
-        cluster: "deadletter".to_owned(),
+        cluster: DEAD_LETTER.to_owned(),
         group: None,
         role: Role::Produced,
         session_timeout: None,

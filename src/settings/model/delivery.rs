@@ -18,7 +18,7 @@ pub struct Delivery {
     pub worker_map: BTreeMap<String, Endpoint>,
     /// How tasks are pushed.
     pub push: Push,
-    /// How tasks are taken from the queue to be pushed.
+    /// How the existing system takes tasks from the store to be pushed.
     pub fetch: Fetch,
 }
 
@@ -79,21 +79,21 @@ impl Setting for Endpoint {
 /// How tasks are pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
-    /// How many pushes to one application may be under way.
+    /// How many connections are made to each address; with the queue, how many pushes to one application may be under way.
     pub threads: NonZeroUsize,
     /// How long one may take; not zero.
     pub timeout: Duration,
-    /// How many tasks may wait for their push.
+    /// How many more may be under way than there are threads.
     pub queue_size: NonZeroUsize,
-    /// How long one may wait there; not zero.
+    /// Not zero; has no effect.
     pub queue_timeout: Duration,
-    /// That a worker has taken a task is written together with others.
+    /// Has no effect, and neither have the three below: that a worker has taken a task is written together with others anyway.
     pub update_batched: bool,
-    /// How many at most.
+    /// At least one.
     pub update_batch_length: NonZeroUsize,
-    /// Has no effect in the existing system either.
+    /// At least one; has no effect in the existing system either.
     pub update_batch_size: NonZeroUsize,
-    /// How long one waits for others.
+    /// May be zero.
     pub update_batch_interval: Duration,
     /// The largest message to or from a worker.
     pub max_message_bytes: NonZeroUsize,
@@ -112,7 +112,8 @@ pub struct PushCertificate {
     pub key: PathBuf,
 }
 
-/// How tasks are taken from the queue to be pushed.
+/// How the existing system takes tasks from the store to be pushed. Without effect here: a task is offered as soon as there is
+/// room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
     /// A power of two, at most 256.

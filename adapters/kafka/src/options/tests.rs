@@ -63,6 +63,48 @@ fn what_the_guarantees_rest_on_cannot_be_set() {
 }
 
 #[test]
+fn each_field_of_a_cluster_is_a_property_of_every_client_of_it() {
+    let cluster = ClusterOptions {
+        sasl_username: Some("user".to_owned()),
+        sasl_password: Some("hush".to_owned().into()),
+        ssl_ca_location: Some("/ca.pem".to_owned()),
+        ssl_certificate_location: Some("/certificate.pem".to_owned()),
+        ssl_key_location: Some("/key.pem".to_owned()),
+        ..cluster("sasl_ssl", "SCRAM-SHA-256")
+    };
+    let source = KafkaSourceOptions::new(cluster.clone(), "group", "topic");
+    let outbox = KafkaOutboxOptions::on(&cluster, "retries", "dead");
+    for config in [source.member_config(), source.connection_config(), outbox.producer_config(&cluster)] {
+        for (property, value) in [
+            ("bootstrap.servers", "kafka:9092"),
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanism", "SCRAM-SHA-256"),
+            ("sasl.username", "user"),
+            ("sasl.password", "hush"),
+            ("ssl.ca.location", "/ca.pem"),
+            ("ssl.certificate.location", "/certificate.pem"),
+            ("ssl.key.location", "/key.pem"),
+        ] {
+            assert_eq!(config.get(property), Some(value), "{property}");
+        }
+    }
+}
+
+#[test]
+fn a_consumer_has_the_group_of_its_topic_and_never_commits_by_itself() {
+    let options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "readers", "topic");
+    let config = options.member_config();
+    for (property, value) in [
+        ("group.id", "readers"),
+        ("partition.assignment.strategy", "range,roundrobin"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+    ] {
+        assert_eq!(config.get(property), Some(value), "{property}");
+    }
+}
+
+#[test]
 fn the_session_time_out_is_the_members_unless_the_cluster_sets_it() {
     let mut options = KafkaSourceOptions::new(ClusterOptions::plaintext("kafka:9092"), "group", "topic");
     assert_eq!(options.member_config().get("session.timeout.ms"), Some("6000"));
