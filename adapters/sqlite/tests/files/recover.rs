@@ -201,14 +201,19 @@ async fn an_at_most_once_task_made_anew_fails() {
     assert!(matches!(rows[0].state, RowState::Failed { cause: FailureCause::InDoubt, .. }), "{:?}", rows[0].state);
 }
 
-#[tokio::test]
-async fn what_was_deleted_does_not_come_back() {
-    let (_directory, path) = place();
-    filled(&path).await;
-    let store = SqliteStore::open(SqliteOptions::new(&path, seconds(NOW))).await.unwrap().store;
+/// What is [`filled`], without its first 400 rows.
+async fn mostly_emptied(path: &Path) {
+    filled(path).await;
+    let store = SqliteStore::open(SqliteOptions::new(path, seconds(NOW))).await.unwrap().store;
     let delete = (1..=400).map(Key).collect();
     store.commit(&Commit { number: 2, delete, closing: true, ..Commit::default() }).await.unwrap();
     store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_does_not_come_back() {
+    let (_directory, path) = place();
+    mostly_emptied(&path).await;
     let (found, rows, _) = get_out(&path).await;
     assert_eq!((found.whole, found.repaired, found.dead_letters, found.lost.len()), (100, 0, 0, 0));
     assert_eq!(rows[0].key, Key(401));
@@ -217,11 +222,7 @@ async fn what_was_deleted_does_not_come_back() {
 #[tokio::test]
 async fn a_list_of_free_pages_that_leads_back_to_itself_counts_as_none() {
     let (_directory, path) = place();
-    filled(&path).await;
-    let store = SqliteStore::open(SqliteOptions::new(&path, seconds(NOW))).await.unwrap().store;
-    let delete = (1..=400).map(Key).collect();
-    store.commit(&Commit { number: 2, delete, closing: true, ..Commit::default() }).await.unwrap();
-    store.close().await;
+    mostly_emptied(&path).await;
     let mut bytes = fs::read(&path).unwrap();
     let first: [u8; 4] = bytes[32..36].try_into().unwrap();
     let trunk = usize::try_from(u32::from_be_bytes(first)).unwrap();
