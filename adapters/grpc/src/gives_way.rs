@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Buf, BytesMut};
@@ -23,7 +23,7 @@ const HELD_MAX: usize = 16 * 1024;
 /// one runs next, and so would make a call of the system for each. When it gives way once, what the others have to say
 /// comes in time to go in one.
 #[derive(Debug)]
-pub(crate) struct GivesWay<S> {
+pub(crate) struct GivesWay<S: AsyncWrite + Unpin> {
     stream: S,
     /// Not written yet.
     held: BytesMut,
@@ -60,7 +60,7 @@ impl Drop for UnderWay {
     }
 }
 
-impl<S> GivesWay<S> {
+impl<S: AsyncWrite + Unpin> GivesWay<S> {
     /// The side that answers: a call that is answered is not under way, so any that is may be the next.
     pub(crate) fn answering(stream: S, calls: Calls) -> Self {
         Self::new(stream, calls, 1)
@@ -106,7 +106,7 @@ impl<S: AsyncWrite + Unpin> GivesWay<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for GivesWay<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GivesWay<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buf)
     }
@@ -137,6 +137,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GivesWay<S> {
     /// Not in parts: HTTP/2 then hands over bodies of up to 1 KiB together with what is around them.
     fn is_write_vectored(&self) -> bool {
         false
+    }
+}
+
+/// TLS says why it refuses a connection, and lets go of it without flushing: what can be written at once still goes.
+impl<S: AsyncWrite + Unpin> Drop for GivesWay<S> {
+    fn drop(&mut self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        // Whatever comes of it, nobody is left to hear.
+        drop(self.poll_write_out(&mut nobody, &[]));
     }
 }
 
@@ -204,6 +213,17 @@ mod tests {
         let mut read = Vec::new();
         theirs.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, b"the last");
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_written_when_it_is_let_go_of() {
+        let (ours, mut theirs) = duplex(1024);
+        let mut connection = GivesWay::answering(ours, Calls::default());
+        connection.write_all(b"why").await.unwrap();
+        drop(connection);
+        let mut read = Vec::new();
+        theirs.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"why");
     }
 
     proptest! {
