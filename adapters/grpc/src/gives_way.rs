@@ -84,9 +84,7 @@ impl<S: AsyncWrite + Unpin> GivesWay<S> {
         context.waker().wake_by_ref();
         Poll::Pending
     }
-}
 
-impl<S: AsyncWrite + Unpin> GivesWay<S> {
     /// Writes what is held and of `more` what goes with it. Returns how much of `more` went, which is all or some of it.
     fn poll_write_out(&mut self, context: &mut Context<'_>, more: &[u8]) -> Poll<io::Result<usize>> {
         while !(self.held.is_empty() && more.is_empty()) {

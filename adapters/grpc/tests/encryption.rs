@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use support::{
@@ -94,9 +94,30 @@ async fn push(worker: &Identity, clients: &Authority, tls: ClientTls) -> Offered
     let config = ServerTlsConfig::new().identity(worker.tonic()).client_ca_root(Certificate::from_pem(clients.pem()));
     let (listener, address) = listener().await;
     let _got = serve_worker(Server::builder().tls_config(config).unwrap(), listener, Ok(()));
+    offer(&PushGateway::new(&secure(address, tls)).unwrap()).await
+}
+
+fn secure(address: SocketAddr, tls: ClientTls) -> PushOptions {
     let workers = BTreeMap::from([("app".to_owned(), format!("https://{address}"))]);
-    let gateway = PushGateway::new(&PushOptions { workers, tls, ..worker::options("unused") }).unwrap();
+    PushOptions { workers, tls, ..worker::options("unused") }
+}
+
+async fn offer(gateway: &PushGateway) -> Offered {
     gateway.offer("app", Bytes::from_static(b"\x0a\x011")).await
+}
+
+#[tokio::test]
+async fn a_handshake_that_nobody_answers_is_given_up_and_nothing_was_sent() {
+    let authority = Authority::new();
+    let config = ServerTlsConfig::new().identity(authority.identity("worker").tonic());
+    let (listener, address) = listener().await;
+    let tls = ClientTls { ca: Some(authority.file()), identity: None };
+    let gateway = PushGateway::new(&PushOptions { timeout: Duration::from_secs(2), ..secure(address, tls) }).unwrap();
+    let (offered, mute) = tokio::join!(offer(&gateway), listener.accept());
+    assert!(matches!(offered, Offered::Refused(Refused::Unreachable(_))), "{offered:?}");
+    let _got = serve_worker(Server::builder().tls_config(config).unwrap(), listener, Ok(()));
+    assert_eq!(offer(&gateway).await, Offered::Delivered);
+    drop(mute);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use support::{
     sign,
-    worker::{gateway, listener, misbehaving, options, serve_worker, worker},
+    worker::{gateway, listener, misbehaving, nobody_is_let_in, options, serve_worker, worker},
 };
 use taskbroker_domain::ports::worker::{Offered, Refused, WorkerGateway};
 use taskbroker_grpc::{PushGateway, PushOptions, Secrets};
@@ -78,6 +78,17 @@ async fn a_worker_that_does_not_answer_in_time_may_have_the_task() {
     let options = PushOptions { timeout: Duration::from_millis(300), ..options(address) };
     let offered = PushGateway::new(&options).unwrap().offer("app", stored()).await;
     assert_eq!(offered, Offered::Unknown("no answer within 0.3 s".into()));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_connection_until_its_time_is_over_was_certainly_not_sent() {
+    let (_full, address) = nobody_is_let_in().await;
+    let options = PushOptions { timeout: Duration::from_millis(400), ..options(address) };
+    let gateway = PushGateway::new(&options).unwrap();
+    let all = futures::future::join_all((0..4).map(|_| gateway.offer("app", stored()))).await;
+    for offered in all {
+        assert!(matches!(offered, Offered::Refused(Refused::Unreachable(_))), "{offered:?}");
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub enum Offered {
 /// Why a worker certainly does not have a task. The text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It could not be reached: nothing was sent.
+    /// Nothing was sent: it could not be reached, or not in time.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
     /// It is there and has no room; it will have later.

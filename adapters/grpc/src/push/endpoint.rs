@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
+use tokio::time::timeout;
 use tonic::{
     Status,
     body::Body,
@@ -19,6 +20,7 @@ use tower::Service;
 use super::{
     connector::Connector,
     outcome::{Answer, broken},
+    withdrawable::{Withdrawable, Withdrawal},
 };
 use crate::{
     frame::{self, Parts},
@@ -39,24 +41,32 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(
-        target: &transport::Endpoint,
-        connections: usize,
-        connect_time_max: Duration,
-        secrets: Secrets,
-    ) -> Self {
+    pub(super) fn new(target: &transport::Endpoint, connections: usize, secrets: Secrets) -> Self {
         let channel = |_| {
             let calls = Calls::default();
-            (target.connect_with_connector_lazy(Connector::new(calls.clone(), connect_time_max)), calls)
+            let connector = Connector::new(calls.clone(), target.get_connect_timeout());
+            (target.connect_with_connector_lazy(connector), calls)
         };
         Self { channels: (0..connections.max(1)).map(channel).collect(), next: AtomicUsize::new(0), secrets }
     }
 
-    /// Sends one message, given in parts, and reads what comes back.
-    pub(super) async fn call(&self, path: &'static str, message: [Bytes; 2]) -> Answer {
-        let Some(request) = self.request(path, message) else {
-            return Answer::NotSent("the message is too long for a gRPC frame".into());
+    /// Sends one message, given in parts, and reads what comes back within `time_max`.
+    ///
+    /// While it waits for a connection, or for its turn on one, nothing of the message goes; if it ends so, that is certain.
+    pub(super) async fn call(&self, path: &'static str, message: [Bytes; 2], time_max: Duration) -> Answer {
+        let Some((request, withdrawal)) = self.request(path, message) else {
+            return Answer::NotWorkedOn("the message is too long for a gRPC frame".into());
         };
+        let answer = timeout(time_max, self.exchange(request))
+            .await
+            .unwrap_or_else(|_elapsed| Answer::Nothing(format!("no answer within {} s", time_max.as_secs_f32())));
+        match answer {
+            Answer::Nothing(reason) if withdrawal.withdraw() => Answer::NotSent(reason),
+            answer => answer,
+        }
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Answer {
         let (channel, calls) = self.next();
         let _under_way = calls.begin();
         match send(channel, request).await {
@@ -65,11 +75,11 @@ impl Endpoint {
         }
     }
 
-    fn request(&self, path: &'static str, message: [Bytes; 2]) -> Option<Request<Body>> {
+    fn request(&self, path: &'static str, message: [Bytes; 2]) -> Option<(Request<Body>, Withdrawal)> {
         let signature = self.secrets.sign(path, &[&message[0], &message[1]]);
         let head = frame::head(message.iter().map(Bytes::len).sum())?;
         let [first, second] = message;
-        let body = Parts::new([Bytes::copy_from_slice(&head), first, second]);
+        let (body, withdrawal) = Withdrawable::new(Parts::new([Bytes::copy_from_slice(&head), first, second]));
         let mut request = Request::post(path).body(Body::new(body)).ok()?;
         let headers = request.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -77,7 +87,7 @@ impl Endpoint {
         if let Some(signature) = signature.and_then(|signature| HeaderValue::try_from(signature).ok()) {
             headers.insert(HeaderName::from_static(HEADER), signature);
         }
-        Some(request)
+        Some((request, withdrawal))
     }
 
     /// They take turns.

@@ -1,12 +1,13 @@
 //! Push delivery: gives tasks to the workers' `WorkerService.PushTask`.
 //!
 //! The call is put together by hand, of the stored bytes as they are, so that nothing is encoded again, and so that what
-//! came back is known exactly: a status that the worker sent, a connection that was never made, or neither.
+//! came back is known exactly: a status that the worker sent, a message of which nothing was sent, or neither.
 
 mod connector;
 mod endpoint;
 mod options;
 mod outcome;
+mod withdrawable;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,10 +15,9 @@ use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encode_length_delimiter;
 use taskbroker_domain::ports::worker::{Offered, Refused, WorkerGateway};
-use tokio::time::timeout;
 
+use self::endpoint::Endpoint;
 pub use self::options::{PushError, PushOptions};
-use self::{endpoint::Endpoint, outcome::Answer};
 
 /// What workers serve.
 const PUSH_TASK: &str = "/sentry_protos.taskbroker.v1.WorkerService/PushTask";
@@ -47,13 +47,6 @@ impl PushGateway {
         let endpoints = options.endpoints()?;
         Ok(Self { endpoints, time_max: options.timeout, message_bytes_max: options.message_bytes_max })
     }
-
-    async fn call(&self, endpoint: &Endpoint, path: &'static str, message: [Bytes; 2], time_max: Duration) -> Answer {
-        match timeout(time_max, endpoint.call(path, message)).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => Answer::Nothing(format!("no answer within {} s", time_max.as_secs_f32())),
-        }
-    }
 }
 
 #[async_trait]
@@ -70,7 +63,7 @@ impl WorkerGateway for PushGateway {
                 "{bytes} bytes to be sent, and grpc_max_message_size is {limit}"
             )));
         }
-        self.call(endpoint, PUSH_TASK, message, self.time_max).await.offered()
+        endpoint.call(PUSH_TASK, message, self.time_max).await.offered()
     }
 
     async fn probe(&self, application: &str) -> Result<(), String> {
@@ -78,7 +71,7 @@ impl WorkerGateway for PushGateway {
             return Err("worker_map has no entry for this application".into());
         };
         let message = [field_head(WORKER_SERVICE.len()), Bytes::from_static(WORKER_SERVICE.as_bytes())];
-        self.call(endpoint, HEALTH_CHECK, message, self.time_max.min(PROBE_TIME_MAX)).await.serves()
+        endpoint.call(HEALTH_CHECK, message, self.time_max.min(PROBE_TIME_MAX)).await.serves()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use prost::Message;
 use taskbroker_domain::ports::worker::{Offered, Refused};
-use tonic::{Code, ConnectError, Status};
+use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckResponse, health_check_response::ServingStatus};
 
 use crate::{frame::HEAD_BYTES, tls::root_cause};
@@ -16,10 +16,10 @@ pub(super) enum Answer {
         /// In its frame.
         message: Vec<u8>,
     },
-    /// No connection was made: nothing was sent.
-    NotConnected(String),
-    /// The request was certainly not worked on.
+    /// Nothing, and nothing of the message was sent.
     NotSent(String),
+    /// The request was certainly not worked on.
+    NotWorkedOn(String),
     /// Nothing that says what became of it.
     Nothing(String),
 }
@@ -29,8 +29,8 @@ impl Answer {
     pub(super) fn offered(self) -> Offered {
         match self {
             Self::Status { status, .. } => by_status(&status),
-            Self::NotConnected(reason) => Offered::Refused(Refused::Unreachable(reason)),
-            Self::NotSent(reason) => Offered::Refused(Refused::Declined(reason)),
+            Self::NotSent(reason) => Offered::Refused(Refused::Unreachable(reason)),
+            Self::NotWorkedOn(reason) => Offered::Refused(Refused::Declined(reason)),
             Self::Nothing(reason) => Offered::Unknown(reason),
         }
     }
@@ -44,7 +44,7 @@ impl Answer {
                 Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Err(in_words(&status)),
                 _ => Ok(()),
             },
-            Self::NotConnected(reason) | Self::NotSent(reason) | Self::Nothing(reason) => Err(reason),
+            Self::NotSent(reason) | Self::NotWorkedOn(reason) | Self::Nothing(reason) => Err(reason),
         }
     }
 }
@@ -81,20 +81,18 @@ fn in_words(status: &Status) -> String {
     }
 }
 
-/// A call without an answer. That nothing was sent is certain only if there was no connection, or if the worker's side said
-/// of this very request that it was not worked on.
+/// A call without an answer: whether the worker's side said of this very request that it was not worked on.
 pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> Answer {
-    let reason = root_cause(error);
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    let certain = causes.find_map(|cause| {
-        if cause.is::<ConnectError>() {
-            return Some(Answer::NotConnected(reason.clone()));
-        }
-        let refused = cause.downcast_ref::<h2::Error>()?;
-        let certain = refused.is_remote() && refused.is_reset() && refused.reason() == Some(h2::Reason::REFUSED_STREAM);
-        certain.then(|| Answer::NotSent("it refused the stream".into()))
-    });
-    certain.unwrap_or(Answer::Nothing(reason))
+    match causes.any(refuses_the_stream) {
+        true => Answer::NotWorkedOn("it refused the stream".into()),
+        false => Answer::Nothing(root_cause(error)),
+    }
+}
+
+fn refuses_the_stream(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(error) = cause.downcast_ref::<h2::Error>() else { return false };
+    error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 #[cfg(test)]
@@ -143,6 +141,6 @@ mod tests {
         assert!(says(Code::Unimplemented, &[]).is_ok());
         assert!(says(Code::Unauthenticated, &[]).is_ok());
         assert!(says(Code::Unavailable, &[]).is_err());
-        assert!(Answer::NotConnected("refused".into()).serves().is_err());
+        assert!(Answer::NotSent("refused".into()).serves().is_err());
     }
 }

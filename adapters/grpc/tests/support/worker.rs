@@ -10,8 +10,9 @@ use taskbroker_proto::pb::{
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
+    time::timeout,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
@@ -36,6 +37,19 @@ pub async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// An address whose queue of connections is full: the system lets nobody in, and tells nobody, as long as this is kept.
+pub async fn nobody_is_let_in() -> ((TcpListener, Vec<TcpStream>), SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(connected) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        queue.push(connected.unwrap());
+    }
+    ((listener, queue), address)
 }
 
 /// Serves a worker that gives this answer.
