@@ -74,26 +74,34 @@ async fn records_read(broker: &BrokerProcess) -> Result<f64> {
 async fn signals_stop_in_order_while_kafka_is_frozen_and_a_second_one_ends_at_once() -> Result<()> {
     let Some(kafka) = Kafka::own() else { return Ok(()) };
     let mut brokers = Vec::new();
-    for _ in 0..3 {
+    for strategy in ["range", "range", "cooperative-sticky"] {
         // Each has a partition, which it cannot give back.
-        let broker = BrokerProcess::start(&setup(&kafka, 1).await?).await?;
+        let setup = setup(&kafka, 1).await?.with("kafka_assignment_strategy", strategy);
+        let broker = BrokerProcess::start(&setup).await?;
         broker.await_partitions(1, WITHIN).await?;
-        brokers.push(broker);
+        brokers.push((broker, setup));
     }
+    // A cooperative member without a partition takes leave of its group in a way of its own.
+    let idle = BrokerProcess::start(&brokers[2].1).await?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let last = BrokerProcess::start(&setup(&kafka, 1).await?).await?;
+    last.await_partitions(1, WITHIN).await?;
+    let brokers = brokers.into_iter().map(|(broker, _)| broker);
+    let mut brokers: Vec<_> = brokers.chain([idle, last]).collect();
     tokio::task::block_in_place(|| kafka.freeze())?;
-    for (broker, signal) in brokers.iter_mut().zip(["TERM", "INT"]) {
+    for (broker, signal) in brokers.iter_mut().zip(["TERM", "INT", "TERM", "TERM"]) {
         broker.signal(signal)?;
     }
-    for broker in &mut brokers[..2] {
+    for broker in &mut brokers[..4] {
         let ended = broker.ended(Duration::from_secs(10)).await?;
         assert!(ended.status.success(), "{}", ended.status);
         eprintln!("stopped with Kafka frozen in {:?}", ended.took);
     }
     // A second signal ends at once.
-    brokers[2].signal("TERM")?;
+    brokers[4].signal("TERM")?;
     tokio::time::sleep(Duration::from_millis(600)).await;
-    brokers[2].signal("TERM")?;
-    let ended = brokers[2].ended(Duration::from_secs(1)).await?;
+    brokers[4].signal("TERM")?;
+    let ended = brokers[4].ended(Duration::from_secs(1)).await?;
     assert_eq!(ended.status.code(), Some(1));
     tokio::task::block_in_place(|| kafka.thaw())
 }

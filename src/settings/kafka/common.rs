@@ -50,7 +50,7 @@ impl Common {
             group_instance_id: reader.optional("kafka_group_instance_id"),
             prefetch_bytes: reader.read_within("kafka_prefetch_bytes", PREFETCH_LEAST..=PREFETCH_MOST),
             commit_interval: reader.read_within("kafka_commit_interval", Duration::from_millis(1)..=COMMIT_MOST),
-            send_timeout: Duration::from_millis(reader.read_within("kafka_send_timeout_ms", 0..=60_000)),
+            send_timeout: Duration::from_millis(reader.read_within("kafka_send_timeout_ms", 0..=3_600_000)),
             delivery_timeout: reader.read_within("kafka_delivery_timeout", Duration::from_secs(1)..=DELIVERY_MOST),
             max_message_bytes: reader.read_within("max_message_size", MESSAGE_LEAST..=MESSAGE_MOST),
             create: creation(reader),
