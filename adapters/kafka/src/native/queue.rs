@@ -3,6 +3,7 @@
 
 use std::{
     ffi::{CString, c_void},
+    ops::ControlFlow,
     ptr,
     sync::Arc,
     thread::Thread,
@@ -64,18 +65,20 @@ impl<C: ConsumerContext> PartitionQueue<C> {
         Some(Self { queue, _waker: waker, _consumer: Arc::clone(consumer) })
     }
 
-    /// Takes out at most `limit` things without waiting. Returns whether there may be more.
+    /// Takes out at most `limit` things without waiting, until `each` has had enough. Returns whether there may be more.
     ///
     /// One by one: librdkafka's batch call counts the end of a partition as a record, so that after its next pause it would
     /// go on one offset too far.
-    pub(crate) fn drain(&self, limit: usize, mut each: impl FnMut(Fetched)) -> bool {
+    pub(crate) fn drain(&self, limit: usize, mut each: impl FnMut(Fetched) -> ControlFlow<()>) -> bool {
         for _ in 0..limit.min(TAKEN_AT_ONCE) {
             // SAFETY: the queue lives; the message is ours.
             let message = unsafe { Message::owning(ffi::rd_kafka_consume_queue(self.queue.ptr(), 0)) };
             let Some(message) = message else {
                 return false;
             };
-            each(message.read());
+            if each(message.read()).is_break() {
+                break;
+            }
         }
         true
     }

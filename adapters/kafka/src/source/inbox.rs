@@ -22,6 +22,20 @@ pub(super) struct Inbox {
 /// How many bytes of records wait here at most (one record more, since a record cannot be cut).
 const BYTES_MAX: usize = 4 << 20;
 
+/// How much more may be pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) records: usize,
+    /// Those that begin within so many bytes.
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    pub(super) fn is_none(self) -> bool {
+        self.records == 0 || self.bytes == 0
+    }
+}
+
 #[derive(Default)]
 struct State {
     tidings: VecDeque<SourceEvent>,
@@ -58,7 +72,7 @@ impl Inbox {
         if let Some(event) = state.tidings.pop_front() {
             return Some(event);
         }
-        let was_full = state.room(self.records_max) == 0;
+        let was_full = state.room(self.records_max).is_none();
         let event = state.take_from_stream(room)?;
         if was_full {
             self.waker.wake();
@@ -87,8 +101,8 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// How many more records may be pushed.
-    pub(super) fn room(&self) -> usize {
+    /// How much more may be pushed.
+    pub(super) fn room(&self) -> Room {
         self.lock().room(self.records_max)
     }
 
@@ -130,8 +144,8 @@ impl Drop for Guard {
 }
 
 impl State {
-    fn room(&self, records_max: usize) -> usize {
-        if self.bytes >= BYTES_MAX { 0 } else { records_max.saturating_sub(self.records) }
+    fn room(&self, records_max: usize) -> Room {
+        Room { records: records_max.saturating_sub(self.records), bytes: BYTES_MAX.saturating_sub(self.bytes) }
     }
 
     fn take_from_stream(&mut self, room: usize) -> Option<SourceEvent> {
@@ -254,9 +268,10 @@ mod tests {
         let inbox = inbox();
         inbox.push(records(0, 0..6));
         inbox.push(records(1, 0..4));
-        assert_eq!(inbox.room(), 0);
+        assert!(inbox.room().is_none());
         inbox.drop_records(|partition| partition == 0);
-        assert_eq!((inbox.room(), inbox.waiting()), (6, 4));
+        assert_eq!(inbox.room(), Room { records: 6, bytes: BYTES_MAX - 40 });
+        assert_eq!(inbox.waiting(), 4);
         assert_eq!(offsets(inbox.take(9)), [0, 1, 2, 3]);
     }
 

@@ -1,13 +1,13 @@
 //! One assigned partition: what it waits for, and how far it was read.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use taskbroker_domain::{
     activation::PartitionId,
     ports::source::{AssignmentId, Record, SourceEvent},
 };
 
-use super::happenings::Happenings;
+use super::{happenings::Happenings, inbox::Room};
 use crate::native::{Failure, Fetched, PartitionQueue};
 
 /// A partition of the current assignment.
@@ -68,14 +68,14 @@ impl Partition {
         }
     }
 
-    /// Takes out up to `limit` records without waiting.
-    pub(super) fn drain(&mut self, limit: usize) -> Drained {
+    /// Takes out what there is room for, without waiting.
+    pub(super) fn drain(&mut self, room: Room) -> Drained {
         let Self { queue, phase, id, assignment, .. } = self;
         let Some(id) = id else {
             return Drained::default();
         };
-        let mut drain = Drain { id, assignment: *assignment, phase, records: Vec::new(), drained: Drained::default() };
-        let more = queue.drain(limit, |fetched| drain.take(fetched));
+        let mut drain = Drain::new(id, *assignment, phase, room.bytes);
+        let more = queue.drain(room.records, |fetched| drain.take(fetched));
         drain.flush();
         Drained { more, ..drain.drained }
     }
@@ -86,15 +86,24 @@ struct Drain<'a> {
     assignment: AssignmentId,
     phase: &'a mut Phase,
     records: Vec<Record>,
+    bytes_left: usize,
     drained: Drained,
 }
 
-impl Drain<'_> {
-    fn take(&mut self, fetched: Fetched) {
+impl<'a> Drain<'a> {
+    fn new(id: &'a Arc<PartitionId>, assignment: AssignmentId, phase: &'a mut Phase, bytes_max: usize) -> Self {
+        Self { id, assignment, phase, records: Vec::new(), bytes_left: bytes_max, drained: Drained::default() }
+    }
+
+    fn take(&mut self, fetched: Fetched) -> ControlFlow<()> {
         match fetched {
             Fetched::Record(record) => self.take_record(record),
             Fetched::End(offset) => self.take_end(offset),
             Fetched::Trouble(code, text) => self.take_trouble(code, text),
+        }
+        match self.bytes_left {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
         }
     }
 
@@ -103,6 +112,7 @@ impl Drain<'_> {
             Phase::Reading { next, leader_epoch } if record.offset >= *next => {
                 *next = record.offset.saturating_add(1);
                 *leader_epoch = record.leader_epoch.or(*leader_epoch);
+                self.bytes_left = self.bytes_left.saturating_sub(record.payload.len());
                 self.records.push(record);
             }
             // Of an earlier start, or delivered before.
@@ -140,5 +150,29 @@ impl Drain<'_> {
         let records = std::mem::take(&mut self.records);
         let (partition, assignment) = (Arc::clone(self.id), self.assignment);
         self.drained.events.push(SourceEvent::Records { partition, assignment, records });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use bytes::Bytes;
+    use taskbroker_domain::activation::TopicId;
+
+    use super::*;
+
+    #[test]
+    fn no_record_begins_beyond_the_bytes_that_there_is_room_for() {
+        let id =
+            Arc::new(PartitionId { topic: "t".into(), topic_id: TopicId::default(), group: "g".into(), partition: 0 });
+        let mut phase = Phase::Reading { next: 0, leader_epoch: None };
+        let mut drain = Drain::new(&id, AssignmentId(1), &mut phase, 25);
+        let record = |offset| Record { offset, payload: Bytes::from_static(b"0123456789"), ..Record::default() };
+        let taken: Vec<_> = (0..3).map(|offset| drain.take(Fetched::Record(record(offset))).is_continue()).collect();
+        assert_eq!(taken, [true, true, false]);
+        drain.flush();
+        let Some(SourceEvent::Records { records, .. }) = drain.drained.events.pop() else { unreachable!() };
+        assert_eq!(records.len(), 3);
     }
 }

@@ -12,7 +12,10 @@ use taskbroker_domain::ports::source::Start;
 use super::{Cause, Member, Phase};
 use crate::{
     native::set_leader_epoch,
-    source::partition::{Drained, Partition},
+    source::{
+        inbox::Room,
+        partition::{Drained, Partition},
+    },
 };
 
 /// How long librdkafka's own thread may take to begin a seek. It answers at once or refuses.
@@ -132,15 +135,15 @@ impl Member {
         let mut more = false;
         for index in 0..reading.len() {
             let room = self.desk.inbox.room();
-            if room == 0 {
+            if room.is_none() {
                 return false;
             }
             more |= self.read_partition(reading[(self.turn + index) % reading.len()], room);
         }
-        more && self.desk.inbox.room() > 0
+        more && !self.desk.inbox.room().is_none()
     }
 
-    fn read_partition(&mut self, number: i32, room: usize) -> bool {
+    fn read_partition(&mut self, number: i32, room: Room) -> bool {
         let Some(partition) = self.partitions.get_mut(&number) else {
             return false;
         };
