@@ -142,6 +142,7 @@ impl Daemon {
         self.health.set_ready(Condition::bad("the broker is stopping"));
         drop(self.topic_makers);
         self.broker.stop_intake();
+        self.outbox.hurry();
         self.stop_serving.cancel();
         let at_once = match self.grpc {
             Some(mut grpc) => {

@@ -83,7 +83,7 @@ async fn signals_stop_in_order_while_kafka_is_frozen_and_a_second_one_ends_at_on
     }
     // A cooperative member without a partition takes leave of its group in a way of its own.
     let idle = BrokerProcess::start(&brokers[2].1).await?;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    kafka.await_members(&brokers[2].1.group, 2).await?;
     let last = BrokerProcess::start(&setup(&kafka, 1).await?).await?;
     last.await_partitions(1, WITHIN).await?;
     let brokers = brokers.into_iter().map(|(broker, _)| broker);

@@ -26,12 +26,12 @@ pub(super) struct Connector {
 impl Connector {
     /// `calls`: those made over its connections. `time_max`: how long the addresses of a name are tried in
     /// all, each for its part.
-    pub(super) fn new(calls: Calls, time_max: Option<Duration>) -> Self {
+    pub(super) fn new(calls: Calls, time_max: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        tcp.set_connect_timeout(time_max);
+        tcp.set_connect_timeout(Some(time_max));
         Self { tcp, calls }
     }
 }

@@ -41,28 +41,34 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(target: &transport::Endpoint, connections: usize, secrets: Secrets) -> Self {
+    pub(super) fn new(
+        target: &transport::Endpoint,
+        connections: usize,
+        connect_time_max: Duration,
+        secrets: Secrets,
+    ) -> Self {
         let channel = |_| {
             let calls = Calls::default();
-            let connector = Connector::new(calls.clone(), target.get_connect_timeout());
-            (target.connect_with_connector_lazy(connector), calls)
+            (target.connect_with_connector_lazy(Connector::new(calls.clone(), connect_time_max)), calls)
         };
         Self { channels: (0..connections.max(1)).map(channel).collect(), next: AtomicUsize::new(0), secrets }
     }
 
     /// Sends one message, given in parts, and reads what comes back within `time_max`.
     ///
-    /// While it waits for a connection, or for its turn on one, nothing of the message goes; if it ends so, that is certain.
+    /// Until a connection asks for its first bytes, nothing of the message goes; if the call ends so, that is certain.
     pub(super) async fn call(&self, path: &'static str, message: [Bytes; 2], time_max: Duration) -> Answer {
         let Some((request, withdrawal)) = self.request(path, message) else {
             return Answer::NotWorkedOn("the message is too long for a gRPC frame".into());
         };
-        let answer = timeout(time_max, self.exchange(request))
-            .await
-            .unwrap_or_else(|_elapsed| Answer::Nothing(format!("no answer within {} s", time_max.as_secs_f32())));
-        match answer {
-            Answer::Nothing(reason) if withdrawal.withdraw() => Answer::NotSent(reason),
-            answer => answer,
+        let seconds = time_max.as_secs_f32();
+        match timeout(time_max, self.exchange(request)).await {
+            Ok(Answer::Nothing(reason)) if withdrawal.withdraw() => Answer::NotSent(reason),
+            Ok(answer) => answer,
+            Err(_elapsed) if withdrawal.withdraw() => {
+                Answer::NotSent(format!("nothing could be sent within {seconds} s"))
+            }
+            Err(_elapsed) => Answer::Nothing(format!("no answer within {seconds} s")),
         }
     }
 

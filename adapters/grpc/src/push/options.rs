@@ -15,9 +15,9 @@ use crate::{
     tls::{ClientTls, TlsError, root_cause, unusable},
 };
 
-/// How long making a connection may take, its handshake included: less than a call, so that the call that wanted it can say
-/// what is wrong.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long connecting by TCP may take: less than a call or a probe, so that the one that wanted it can say what is wrong. A
+/// handshake has a limit of its own, and what is not done when a call gives up goes on for the next.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(4);
 /// What of a call's time may pass in silence before a sign of life is asked for, and how long that may take: so a connection to
 /// a host that vanished is given up before the call is, and the next one makes another. Not sooner, and not without a call:
 /// servers take frequent signs for an attack.
@@ -88,14 +88,14 @@ impl PushOptions {
             return Err(wrong("scheme, host or port is missing or wrong".to_owned()));
         }
         let target = target
-            .connect_timeout(CONNECT_TIME_MAX.min(self.timeout / 2))
             .http2_keep_alive_interval((self.timeout / SILENCE.0).max(SILENCE.1))
             .keep_alive_timeout(self.timeout / SIGN_OF_LIFE);
         let target = match tls.filter(|_| is_secure(address)) {
             Some(tls) => target.tls_config(tls.clone()).map_err(|error| unusable(ClientTls::KEYS, &error))?,
             None => target,
         };
-        Ok(Endpoint::new(&target, self.connections, self.secrets.clone()))
+        let connect_time_max = CONNECT_TIME_MAX.min(self.timeout / 2);
+        Ok(Endpoint::new(&target, self.connections, connect_time_max, self.secrets.clone()))
     }
 }
 

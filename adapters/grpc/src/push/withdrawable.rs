@@ -45,7 +45,7 @@ impl Withdrawable {
 
 impl Withdrawal {
     /// From now on nothing goes, if nothing has. Whether that is so.
-    pub(super) fn withdraw(self) -> bool {
+    pub(super) fn withdraw(&self) -> bool {
         *self.0.get_or_init(|| Fate::Withdrawn) == Fate::Withdrawn
     }
 }

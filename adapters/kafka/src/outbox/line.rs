@@ -2,7 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -38,6 +41,8 @@ pub(super) struct Line {
     config: ClientConfig,
     delivery_limit: Duration,
     send_limit: Duration,
+    /// Nothing waits for room any more.
+    hurried: Arc<AtomicBool>,
     /// `None` once it is closed.
     producer: Mutex<Option<Arc<ReportingProducer>>>,
 }
@@ -65,7 +70,11 @@ const SAID_AFTER: Duration = Duration::from_secs(30);
 const ROOM_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Line {
-    pub(super) fn new(options: &KafkaOutboxOptions, cluster: &ClusterOptions) -> Result<Self, OutboxError> {
+    pub(super) fn new(
+        options: &KafkaOutboxOptions,
+        cluster: &ClusterOptions,
+        hurried: Arc<AtomicBool>,
+    ) -> Result<Self, OutboxError> {
         let config = options.producer_config(cluster);
         let refused =
             |error: KafkaError| OutboxError::Client { address: cluster.address.clone(), reason: error.to_string() };
@@ -75,6 +84,7 @@ impl Line {
             config,
             delivery_limit: options.delivery_limit,
             send_limit: options.send_limit,
+            hurried,
             producer: Mutex::new(Some(producer)),
         })
     }
@@ -104,13 +114,14 @@ impl Line {
         report.await
     }
 
-    /// Gives the message to the producer, waiting for room in its queue for as long as it may.
+    /// Gives the message to the producer, waiting for room in its queue for as long as it may, unless there is a hurry.
     async fn enqueue(&self, topic: &str, message: &Message) -> Result<Delivery, Refusal> {
         let give_up_at = deadline::now() + self.send_limit;
+        let may_wait = || deadline::now() < give_up_at && !self.hurried.load(Ordering::Relaxed);
         loop {
             match send(self.usable_producer()?.as_ref(), topic, message) {
                 Ok(delivery) => return Ok(delivery),
-                Err(error) if is_full(&error) && deadline::now() < give_up_at => sleep(ROOM_AGAIN_AFTER).await,
+                Err(error) if is_full(&error) && may_wait() => sleep(ROOM_AGAIN_AFTER).await,
                 Err(error) => return Err(refusal::not_taken(topic, &error)),
             }
         }

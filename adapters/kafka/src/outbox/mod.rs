@@ -13,7 +13,10 @@ mod polled;
 mod refusal;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,8 @@ use crate::options::{ClusterOptions, KafkaOutboxOptions, OptionsError, Target};
 /// Publishes to the topics of retries, dead letters and forwarded tasks, each with the credentials of its cluster.
 pub struct KafkaOutbox {
     options: KafkaOutboxOptions,
+    /// Nothing waits for room any more.
+    hurried: Arc<AtomicBool>,
     lanes: RwLock<Lanes>,
 }
 
@@ -56,10 +61,11 @@ impl KafkaOutbox {
     /// Makes a producer for each cluster. Kafka need not be there.
     pub fn new(options: KafkaOutboxOptions) -> Result<Self, OutboxError> {
         options.validate()?;
-        let retry = lane(&options, &options.retry, &[])?;
-        let dead_letter = lane(&options, &options.dead_letter, &[&retry])?;
-        let forward = lane(&options, &options.forward, &[&retry, &dead_letter])?;
-        Ok(Self { options, lanes: RwLock::new(Lanes { retry, dead_letter, forward }) })
+        let hurried = Arc::default();
+        let retry = lane(&options, &hurried, &options.retry, &[])?;
+        let dead_letter = lane(&options, &hurried, &options.dead_letter, &[&retry])?;
+        let forward = lane(&options, &hurried, &options.forward, &[&retry, &dead_letter])?;
+        Ok(Self { options, hurried, lanes: RwLock::new(Lanes { retry, dead_letter, forward }) })
     }
 
     /// From here on, forwarded tasks go to this topic on this cluster. What is under way to another goes on.
@@ -67,9 +73,16 @@ impl KafkaOutbox {
         let target = Target { topic: topic.to_owned(), cluster: cluster.clone() };
         target.validate("demoted_topic")?;
         let mut lanes = self.write();
-        let forward = lane(&self.options, &target, &[&lanes.forward, &lanes.retry, &lanes.dead_letter])?;
+        let present = [&lanes.forward, &lanes.retry, &lanes.dead_letter];
+        let forward = lane(&self.options, &self.hurried, &target, &present)?;
         lanes.forward = forward;
         Ok(())
+    }
+
+    /// From here on, what finds no room in a producer's queue does not wait for it: it ends at once, as not sent. For whoever
+    /// stops soon, and must know that of everything that did not go.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
     }
 
     /// Sends what is still to be sent, for at most `limit`, and closes. Afterwards nothing is published any more.
@@ -102,7 +115,12 @@ impl KafkaOutbox {
 }
 
 /// A lane to this target: one of the present ones, or a new one on the producer that one of them has on that cluster.
-fn lane(options: &KafkaOutboxOptions, target: &Target, present: &[&Arc<Lane>]) -> Result<Arc<Lane>, OutboxError> {
+fn lane(
+    options: &KafkaOutboxOptions,
+    hurried: &Arc<AtomicBool>,
+    target: &Target,
+    present: &[&Arc<Lane>],
+) -> Result<Arc<Lane>, OutboxError> {
     let on_cluster = |lane: &&&Arc<Lane>| lane.line().cluster().is_same_as(&target.cluster);
     let mut there = present.iter().filter(on_cluster);
     if let Some(same) = there.clone().find(|lane| lane.topic() == target.topic) {
@@ -110,7 +128,7 @@ fn lane(options: &KafkaOutboxOptions, target: &Target, present: &[&Arc<Lane>]) -
     }
     let line = match there.next() {
         Some(lane) => Arc::clone(lane.line()),
-        None => Arc::new(Line::new(options, &target.cluster)?),
+        None => Arc::new(Line::new(options, &target.cluster, Arc::clone(hurried))?),
     };
     Ok(Arc::new(Lane::new(line, &target.topic)))
 }

@@ -96,8 +96,8 @@ async fn what_is_larger_than_the_limit_is_refused_at_once_though_the_cluster_is_
 }
 
 /// What becomes of a message for which the queue has no room, and which may wait for it so long, on a cluster that is away for so
-/// long, or until the message has given up.
-async fn without_room(send_limit: Duration, away_for: Duration) -> Result<(), PublishError> {
+/// long, or until the message has given up. With a hurry, the message is told of it when it waits.
+async fn without_room(send_limit: Duration, away_for: Duration, hurry: bool) -> Result<(), PublishError> {
     let away = start("retries");
     let options = KafkaOutboxOptions {
         delivery_limit: Duration::from_secs(120),
@@ -114,6 +114,11 @@ async fn without_room(send_limit: Duration, away_for: Duration) -> Result<(), Pu
     let waiting = [publish(), publish()];
     tokio::task::yield_now().await;
     let mut beyond = publish();
+    if hurry {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!beyond.is_finished(), "it waits");
+        outbox.hurry();
+    }
     let given_up = tokio::time::timeout(away_for, &mut beyond).await;
     away.set_reachable(true).unwrap();
     for waiting in waiting {
@@ -130,11 +135,17 @@ async fn without_room(send_limit: Duration, away_for: Duration) -> Result<(), Pu
 
 #[tokio::test]
 async fn what_finds_no_room_was_certainly_not_sent() {
-    let outcome = without_room(Duration::from_millis(20), Duration::from_secs(60)).await;
+    let outcome = without_room(Duration::from_millis(20), Duration::from_secs(60), false).await;
     assert!(matches!(outcome, Err(PublishError::NotSent(_))), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn what_finds_no_room_waits_for_it_as_long_as_it_may() {
-    assert_eq!(without_room(Duration::from_secs(120), Duration::from_secs(1)).await, Ok(()));
+    assert_eq!(without_room(Duration::from_secs(120), Duration::from_secs(1), false).await, Ok(()));
+}
+
+#[tokio::test]
+async fn what_waits_for_room_when_the_broker_stops_was_certainly_not_sent_at_once() {
+    let outcome = without_room(Duration::from_secs(120), Duration::from_secs(60), true).await;
+    assert!(matches!(outcome, Err(PublishError::NotSent(_))), "{outcome:?}");
 }
