@@ -8,10 +8,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from conftest import MakeBroker
-from support.broker import Broker
+from support.broker import CALL_S, Broker
 from support.waiting import wait_until
 
-CALL_S = 10.0
 SERVICE = "sentry_protos.taskbroker.v1.ConsumerService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -90,10 +90,9 @@ def test_a_worker_of_one_namespace_leaves_the_others_alone(
     broker.await_counts("narrow", admitted=1, completed=1)
     wait_until("the other waits in the store", lambda: broker.rows("namespace = 'wide' AND status = 'Pending'"))
     worker.stop()
-    stub = broker.stub()
-    left = stub.GetTask(GetTaskRequest(application=tasks.neighbour.name, namespace="wide")).task
+    left = broker.claim(tasks.neighbour.name, "wide")
     assert left.taskname == "wide.note"
-    stub.SetTaskStatus(SetTaskStatusRequest(id=left.id, status=TASK_ACTIVATION_STATUS_COMPLETE))
+    broker.stub().SetTaskStatus(SetTaskStatusRequest(id=left.id, status=TASK_ACTIVATION_STATUS_COMPLETE))
     broker.await_counts("wide", admitted=1, completed=1)
     effects.await_runs(1)
 

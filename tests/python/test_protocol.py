@@ -10,11 +10,10 @@ from sentry_protos.taskbroker.v1 import taskbroker_pb2 as pb
 from sentry_protos.taskbroker.v1.taskbroker_pb2_grpc import ConsumerServiceStub
 
 from conftest import MakeBroker
-from support.broker import Broker
+from support.broker import CALL_S, Broker
 from support.kafka import Kafka
 from support.waiting import wait_until
 
-CALL_S = 10.0
 SERVICE = "/sentry_protos.taskbroker.v1.ConsumerService"
 
 

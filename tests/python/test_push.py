@@ -16,7 +16,7 @@ from taskbroker_client.worker.client import RequestSignatureInterceptor
 
 from application import app, neighbour, tasks
 from conftest import MakeBroker, MakePushWorker
-from support.broker import Broker
+from support.broker import CALL_S, Broker
 from support.effects import Effects
 from support.kafka import Kafka
 from support.processes import free_port
@@ -24,7 +24,6 @@ from support.waiting import wait_until
 from support.worker import PushWorker
 
 CHILDREN = 3
-CALL_S = 10.0
 
 PRESENT, FORMER = "the present secret", "the former secret"
 

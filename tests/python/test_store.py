@@ -13,7 +13,7 @@ import pytest
 from sentry_protos.taskbroker.v1 import taskbroker_pb2 as pb
 
 from conftest import MakeBroker
-from support.broker import GRACE_S, Broker
+from support.broker import CALL_S, GRACE_S, Broker
 from support.kafka import Kafka
 from support.waiting import wait_until
 
@@ -42,7 +42,6 @@ MESSAGE_BYTES_MAX = 2_000
 """What is larger cannot be published, and so stays in the store for good."""
 
 DEADLINE_S = 300
-CALL_S = 10.0
 
 
 def activation(namespace: str, **fields: Any) -> pb.TaskActivation:
@@ -83,17 +82,12 @@ def broker(make_broker: MakeBroker, kafka: Kafka, produced: dict[str, pb.TaskAct
     kafka.produce(broker.topics.tasks, *[made.SerializeToString() for made in produced.values()], partition=2)
     wait_until("all have rows", lambda: len(broker.rows()) == len(produced))
     for namespace, verdict in [("running", None), ("again", 4), ("failed", 3)]:
-        task = claim(broker, namespace)
+        task = broker.claim("store-tests", namespace)
         if verdict is not None:
             broker.stub().SetTaskStatus(pb.SetTaskStatusRequest(id=task.id, status=verdict), timeout=CALL_S)
     wait_until("the claim is journalled", lambda: broker.rows("status = 'Processing'"))
     wait_until("what cannot leave is parked", lambda: broker.inspect()["parked_total"] == 2)
     return broker
-
-
-def claim(broker: Broker, namespace: str) -> pb.TaskActivation:
-    request = pb.GetTaskRequest(application="store-tests", namespace=namespace)
-    return broker.stub().GetTask(request, timeout=CALL_S, wait_for_ready=True).task
 
 
 def test_another_process_attaches_the_live_store_and_finds_the_columns_in_their_order(broker: Broker) -> None:
@@ -151,7 +145,7 @@ def test_a_task_that_has_just_come_is_pending_at_first_sight(broker: Broker, kaf
         kafka.produce(broker.topics.tasks, activation(namespace).SerializeToString())
         [row] = wait_until("it has a row", partial(broker.rows, "namespace = ?", namespace))
         assert row["status"] == "Pending"
-        task = claim(broker, namespace)
+        task = broker.claim("store-tests", namespace)
         broker.stub().SetTaskStatus(pb.SetTaskStatusRequest(id=task.id, status=5), timeout=CALL_S)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 from prometheus_client.parser import text_string_to_metric_families
+from sentry_protos.taskbroker.v1.taskbroker_pb2 import GetTaskRequest, TaskActivation
 from sentry_protos.taskbroker.v1.taskbroker_pb2_grpc import ConsumerServiceStub
 
 from .kafka import PARTITIONS, Kafka, Topics
@@ -23,6 +24,9 @@ BINARY = "TASKBROKER_TEST_BINARY"
 
 STOPS_WITHIN_S = 10.0
 """What a supervisor commonly grants."""
+
+CALL_S = 10.0
+"""The longest that a call may take."""
 
 GRACE_S = 1
 LOST_LEASES_MAX = 2
@@ -177,3 +181,17 @@ class Broker:
 
     def stub(self) -> ConsumerServiceStub:
         return ConsumerServiceStub(self.channel())
+
+    def claim(self, application: str, namespace: str) -> TaskActivation:
+        """A task, once there is one: a row can be read a moment before the broker hands it out."""
+        request = GetTaskRequest(application=application, namespace=namespace)
+        stub = self.stub()
+
+        def ask() -> TaskActivation | None:
+            try:
+                return stub.GetTask(request, timeout=CALL_S, wait_for_ready=True).task
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.NOT_FOUND, error
+                return None
+
+        return wait_until("there is a task", ask)
