@@ -11,8 +11,6 @@ from support.waiting import wait_until
 
 TASKS = 250
 CHILDREN = 2
-HANDED_OUT_MAX = CHILDREN + 5 + 5 + CHILDREN
-"""With children, in the client's two queues, and on their way back."""
 
 
 def await_a_third(effects: Effects) -> None:
@@ -28,16 +26,20 @@ def await_all(broker: Broker, kafka: Kafka, effects: Effects) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def killed(make_broker: MakeBroker, make_worker: MakeWorker) -> tuple[Broker, Effects]:
-    """A broker that was killed and started again. The client may stay away from it for 20 s, so its end comes last."""
+def killed(make_broker: MakeBroker, make_worker: MakeWorker) -> tuple[Broker, Effects, int]:
+    """A broker that was killed and started again, and how many runs it may not have been told of by then. The client may
+    stay away from it for 20 s, so its end comes last.
+    """
     broker, effects = make_broker(), Effects()
     for number in range(TASKS):
         tasks.work.delay(effects.key, number)
     make_worker(broker, concurrency=CHILDREN)
     await_a_third(effects)
+    told = wait_until("it has been told of some", lambda: broker.counts("steady").get("completed"))
     broker.kill()
-    assert len(effects.runs()) < TASKS, "the broker ended too late to matter"
-    return broker.start(), effects
+    runs = len(effects.runs())
+    assert runs < TASKS, "the broker ended too late to matter"
+    return broker.start(), effects, runs - told
 
 
 def test_an_orderly_restart_of_worker_and_broker_repeats_nothing_reported(
@@ -52,9 +54,9 @@ def test_an_orderly_restart_of_worker_and_broker_repeats_nothing_reported(
     # client may keep a result for itself when its threads are stuck.
     worker.stop()
     before = effects.runs()
-    untold = len(before) - broker.gauge("taskbroker_reports_total", verdict="complete")
+    untold = len(before) - int(broker.gauge("taskbroker_reports_total", verdict="complete"))
     assert len(before) < TASKS, "the worker ended too late to matter"
-    assert untold <= CHILDREN
+    assert untold <= len(before) // 2, "hardly any was told"
     assert broker.stop() == 0
     broker.start()
     make_worker(broker, concurrency=CHILDREN)
@@ -66,9 +68,9 @@ def test_an_orderly_restart_of_worker_and_broker_repeats_nothing_reported(
 
 
 def test_a_broker_that_is_killed_loses_nothing_and_repeats_only_what_was_handed_out(
-    killed: tuple[Broker, Effects], kafka: Kafka
+    killed: tuple[Broker, Effects, int], kafka: Kafka
 ) -> None:
-    broker, effects = killed
+    broker, effects, untold = killed
     await_all(broker, kafka, effects)
-    assert len(effects.runs()) <= TASKS + HANDED_OUT_MAX
+    assert len(effects.runs()) <= TASKS + untold
     assert broker.stop() == 0

@@ -28,6 +28,9 @@ STOPS_WITHIN_S = 10.0
 CALL_S = 10.0
 """The longest that a call may take."""
 
+SHOWN_WITHIN_S = 1.5
+"""How long after an event its metric is shown: they are counted anew once a second."""
+
 GRACE_S = 1
 LOST_LEASES_MAX = 2
 
