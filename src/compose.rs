@@ -9,6 +9,7 @@ mod reach;
 mod rules;
 pub mod store;
 mod tasks;
+pub mod traces;
 mod workers;
 
 use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use taskbroker_clock::SystemClock;
 use taskbroker_domain::{
     policy::{Limits, Policy},
-    ports::{clock::Clock, outbox::Outbox},
+    ports::{clock::Clock, outbox::Outbox, service::TaskService},
 };
 use taskbroker_grpc::GrpcServer;
 use taskbroker_kafka::{KafkaOutbox, KafkaSourceOptions, TopicMaker};
@@ -29,7 +30,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use self::{tasks::Tasks, workers::Push};
+use self::{
+    tasks::Tasks,
+    traces::{Traces, traced},
+    workers::Push,
+};
 use crate::{
     engine::{Broker, Options, Ports},
     reload::RulesWatch,
@@ -60,8 +65,13 @@ pub struct Daemon {
 
 impl Daemon {
     /// Takes the ports, opens the store, and starts everything. What the operator can mend is an error in one line.
-    pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Self> {
-        Self::start_with(settings, kafka::source_options(settings), clock, metrics).await
+    pub async fn start(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        traces: Option<&Traces>,
+    ) -> Result<Self> {
+        Self::start_with(settings, kafka::source_options(settings), clock, metrics, traces).await
     }
 
     /// The same, with other options of the sources than the settings can express.
@@ -70,11 +80,12 @@ impl Daemon {
         sources: Vec<KafkaSourceOptions>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
+        traces: Option<&Traces>,
     ) -> Result<Self> {
         let hangup = rules::hangup()?;
         let grpc = bind_grpc(settings).await?;
         let http = bind_http(settings).await?;
-        let push = Push::new(settings)?;
+        let push = Push::new(settings, traces)?;
         let health = HealthState::new();
         let (tasks, stop_http) = (Tasks::default(), CancellationToken::new());
         let http_addr = http.as_ref().map(HttpServer::local_addr);
@@ -87,7 +98,8 @@ impl Daemon {
         let feeds = kafka::feeds(settings, sources, &codec)?;
         let outbox = Arc::new(KafkaOutbox::new(kafka::outbox_options(settings))?);
         let canaries = canaries(settings, clock.as_ref());
-        let ports = Ports { store, feeds, outbox: Arc::clone(&outbox) as Arc<dyn Outbox>, codec, clock };
+        let messages = traced(traces, Arc::clone(&outbox) as Arc<dyn Outbox>, Traces::outbox);
+        let ports = Ports { store, feeds, outbox: messages, codec, clock };
         let mut options = engine_options(settings);
         let mut watch = settings.rules.clone().map(RulesWatch::new);
         if let Some(watch) = &mut watch
@@ -109,7 +121,8 @@ impl Daemon {
         let watching = health::watch(&broker, health.clone(), settings.health_forced, stop_serving.clone());
         tasks.begin("health", &stop_serving, watching);
         let grpc_addr = grpc.as_ref().map(GrpcServer::local_addr);
-        let grpc = grpc.map(|server| serve_grpc(&tasks, server, &broker, &health, &stop_serving));
+        let service = traced(traces, broker.service(), Traces::tasks);
+        let grpc = grpc.map(|server| serve_grpc(&tasks, server, service, &health, &stop_serving));
         Ok(Self {
             broker,
             grpc_addr,
@@ -202,11 +215,11 @@ fn serve_http(
 fn serve_grpc(
     tasks: &Tasks,
     server: GrpcServer,
-    broker: &Broker,
+    service: Arc<dyn TaskService>,
     health: &HealthState,
     stop: &CancellationToken,
 ) -> JoinHandle<()> {
-    let serving = server.serve(broker.service(), health.watch_live(), stop.clone());
+    let serving = server.serve(service, health.watch_live(), stop.clone());
     tasks.begin("grpc", stop, async move {
         if let Err(error) = serving.await {
             error!(%error, "the gRPC port stopped");

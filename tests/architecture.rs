@@ -118,7 +118,7 @@ fn the_domain_names_no_clock_no_thread_and_no_file() {
 fn no_adapter_depends_on_another() {
     let workspace = Workspace::read();
     let adapters = workspace.adapter_names();
-    assert!(adapters.len() >= 6, "{adapters:?}");
+    assert!(adapters.len() >= 7, "{adapters:?}");
     for (name, adapter) in workspace.adapters() {
         let others: Vec<_> =
             adapter.dependencies.union(&adapter.for_tests).filter(|other| adapters.contains(*other)).collect();
@@ -141,6 +141,8 @@ fn each_technology_is_used_by_its_adapter_only() {
         ("rdkafka", "taskbroker-kafka"),
         ("sqlx", "taskbroker-sqlite"),
         ("axum", "taskbroker-telemetry"),
+        ("tracing-opentelemetry", "taskbroker-traces"),
+        ("opentelemetry-otlp", "taskbroker-traces"),
         ("metrics-exporter-prometheus", "taskbroker-telemetry"),
         ("tonic-health", "taskbroker-grpc"),
         ("tonic-reflection", "taskbroker-grpc"),

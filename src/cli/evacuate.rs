@@ -32,7 +32,7 @@ pub(super) fn run_evacuation(sources: &Sources) -> ExitCode {
 }
 
 fn publish_all(settings: &Settings) -> Result<Evacuated> {
-    let _guard = run::logs(settings)?;
+    let _guard = run::logs(settings, None)?;
     let last = Cell::new(usize::MAX);
     let progress = |stats: &Stats| {
         if last.replace(stats.in_flight) != stats.in_flight {

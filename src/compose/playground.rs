@@ -67,7 +67,7 @@ impl Playground {
         for source in &mut sources {
             source.properties.insert("fetch.wait.max.ms".to_owned(), FETCH_WAIT_MS.to_string());
         }
-        let daemon = Daemon::start_with(&settings, sources, clock, metrics).await?;
+        let daemon = Daemon::start_with(&settings, sources, clock, metrics, None).await?;
         // The daemon's retry topic is the topic it consumes: what publishes retries can produce tasks as well.
         let producer = Arc::new(KafkaOutbox::new(outbox_options(&settings))?);
         Ok(Self { daemon, kafka_address, kafka, producer })

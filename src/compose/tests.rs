@@ -15,6 +15,7 @@ use taskbroker_domain::{
 use taskbroker_grpc::{ClientTls, Delivery, GrpcOptions, Secrets, ServerTls};
 use taskbroker_kafka::{Target, TopicShape};
 use taskbroker_proto::pb::TaskActivation;
+use taskbroker_traces::TraceOptions;
 
 use super::*;
 use crate::settings::{Sources, load};
@@ -81,8 +82,20 @@ async fn workers_are_called_in_push_mode_and_as_the_settings_say() {
     assert_eq!(options.message_bytes_max, 60_000_000);
     let identity = Some(("/c.pem".into(), "/k.pem".into()));
     assert_eq!(options.tls, ClientTls { ca: Some("/ca.pem".into()), identity });
-    assert!(Push::new(&settings("")).unwrap().is_none());
-    assert!(Push::new(&settings("delivery_mode: push")).unwrap().is_some());
+    assert!(Push::new(&settings(""), None).unwrap().is_none());
+    assert!(Push::new(&settings("delivery_mode: push"), None).unwrap().is_some());
+}
+
+#[test]
+fn traces_are_made_where_the_settings_say_of_as_many_tasks() {
+    let given = settings("{traces_endpoint: 'https://collector:4317', traces_sample_rate: 0.25}");
+    let options = traces::options(&given).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(options, TraceOptions { endpoint: "https://collector:4317".to_owned(), sample_rate: 0.25, version });
+    for nothing in ["", "traces_endpoint: 'https://collector:4317'", "traces_sample_rate: 1"] {
+        assert_eq!(traces::options(&settings(nothing)), None, "{nothing}");
+        assert!(traces::begin(&settings(nothing)).unwrap().is_none());
+    }
 }
 
 const TOPICS: &str = "

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use taskbroker_domain::ports::worker::WorkerGateway;
 use taskbroker_grpc::{ClientTls, Delivery, GrpcOptions, PushGateway, PushOptions, Secrets, ServerTls};
 
+use super::traces::{Traces, traced};
 use crate::{
     engine::{Broker, DispatchOptions},
     settings::{DeliveryMode, Settings},
@@ -51,12 +52,13 @@ pub(super) struct Push {
 
 impl Push {
     /// `None` where workers ask for tasks.
-    pub(super) fn new(settings: &Settings) -> Result<Option<Self>> {
+    pub(super) fn new(settings: &Settings, traces: Option<&Traces>) -> Result<Option<Self>> {
         if settings.delivery.mode == DeliveryMode::Pull {
             return Ok(None);
         }
         let options = push_options(settings);
-        let gateway = Arc::new(PushGateway::new(&options)?);
+        let gateway: Arc<dyn WorkerGateway> = Arc::new(PushGateway::new(&options)?);
+        let gateway = traced(traces, gateway, Traces::gateway);
         Ok(Some(Self { gateway, options: dispatch_options(settings, options.workers) }))
     }
 

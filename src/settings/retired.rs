@@ -108,7 +108,7 @@ const fn renamed_ms(name: &'static str, to: &'static str) -> Retired {
 }
 
 /// Every retired key.
-pub(super) const RETIRED: [Retired; 58] = [
+pub(super) const RETIRED: [Retired; 57] = [
     renamed("database_adapter", "store.adapter"),
     renamed("db_path", "store.sqlite.path"),
     renamed("db_max_size", "store.max_size"),
@@ -150,7 +150,6 @@ pub(super) const RETIRED: [Retired; 58] = [
     ignored("store.retry", "has no effect: a commit is tried again until it is known to be durable"),
     ignored("sentry_dsn", NO_SENTRY),
     ignored("sentry_env", NO_SENTRY),
-    ignored_unless("traces_sample_rate", &["0", "0.0"], NO_SENTRY),
     renamed("fetch_threads", "fetch.threads"),
     renamed_ms("fetch_wait_ms", "fetch.backoff"),
     renamed("fetch_batch_size", "fetch.batch_length"),

@@ -82,6 +82,17 @@ impl Written {
         }
     }
 
+    /// As a number that need not be whole; in quotes as well.
+    pub(super) fn number(&self) -> Option<f64> {
+        match &self.kind {
+            ValueKind::Float(number) => Some(*number),
+            ValueKind::I64(number) => i32::try_from(*number).ok().map(f64::from),
+            ValueKind::U64(number) => u32::try_from(*number).ok().map(f64::from),
+            ValueKind::String(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// As true or false, in any case and in quotes as well.
     pub(super) fn boolean(&self) -> Option<bool> {
         match &self.kind {

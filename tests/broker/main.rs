@@ -33,6 +33,7 @@ mod storm;
 mod takeover;
 mod thousands;
 mod topics;
+mod traces;
 mod witness;
 
 use anyhow::Result;

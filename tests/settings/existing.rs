@@ -223,6 +223,37 @@ fn listening_beyond_this_machine_without_authentication_is_a_warning() {
 }
 
 #[test]
+fn traces_take_a_collector_and_a_share() {
+    let traces = |text: &str| {
+        let loaded = yaml(&format!("{text}\ngrpc_addr: 127.0.0.1"));
+        let given = loaded.settings.traces.clone();
+        let endpoint = given.endpoint.map(|endpoint| endpoint.as_str().to_owned());
+        (endpoint, given.sample_rate, warnings(&loaded, WarningKind::Consequence))
+    };
+    let collector = Some("http://collector:4317".to_owned());
+    let both = "traces_endpoint: http://collector:4317\ntraces_sample_rate: ";
+    for (share, rate) in [("1", 1.0), ("0.01", 0.01), ("'0.5'", 0.5), ("1e-3", 0.001)] {
+        assert_eq!(traces(&format!("{both}{share}")), (collector.clone(), rate, vec![]));
+    }
+    for nothing in ["", "traces_sample_rate: null", "traces_endpoint: ''\ntraces_sample_rate: 0"] {
+        assert_eq!(traces(nothing), (None, 0.0, vec![]));
+    }
+    let (_, _, said) = traces("traces_endpoint: http://collector:4317");
+    assert!(said[0].starts_with("traces_endpoint (test.yaml line 1): gets nothing: traces_sample_rate"), "{said:?}");
+    let (_, _, said) = traces("traces_sample_rate: 0.1");
+    assert!(
+        said[0].starts_with("traces_sample_rate (test.yaml line 1): has no effect without traces_endpoint"),
+        "{said:?}"
+    );
+    let given =
+        environment(&[("TASKBROKER_TRACES_ENDPOINT", "https://otel"), ("TASKBROKER_TRACES_SAMPLE_RATE", "1.0")]);
+    assert_eq!(
+        (given.settings.traces.endpoint.unwrap().as_str(), given.settings.traces.sample_rate),
+        ("https://otel", 1.0)
+    );
+}
+
+#[test]
 fn every_key_without_effect_says_why() {
     let keys = [
         "kafka_auto_commit_interval_ms",
@@ -253,7 +284,6 @@ fn every_key_without_effect_says_why() {
         "store__retry__delay",
         "sentry_dsn",
         "sentry_env",
-        "traces_sample_rate",
         "store__pg__run_migrations",
         "store__pg__host",
         "store__pg__port",

@@ -8,13 +8,14 @@ use super::{environment, environment_problems, yaml, yaml_problems};
 /// A key, what it is where nothing is said, and what is given; how either arrives in the settings.
 type Case = (&'static str, &'static str, &'static str, fn(&Settings) -> String);
 
-const KEYS: [Case; 27] = [
+const KEYS: [Case; 28] = [
     ("log_filter", "info,librdkafka=warn,h2=off", "debug", |s| s.log.filter.clone()),
     ("log_format", "text", "json", |s| match s.log.format {
         LogFormat::Text => "text".to_owned(),
         LogFormat::Json => "json".to_owned(),
     }),
     ("statsd_addr", "127.0.0.1:8126", "agent:8125", |s| s.metrics.statsd_address.clone().unwrap_or_default()),
+    ("traces_sample_rate", "0", "0.25", |s| s.traces.sample_rate.to_string()),
     ("default_metrics_tags", "{}", "{cell: 01, region: eu}", |s| pairs(&s.metrics.default_tags)),
     ("grpc_addr", "0.0.0.0", "127.0.0.7", |s| s.grpc_listen.unwrap().ip().to_string()),
     ("grpc_port", "50051", "1234", |s| s.grpc_listen.unwrap().port().to_string()),
@@ -105,6 +106,11 @@ fn a_value_that_cannot_be_meant_is_refused_by_its_key() {
         ("log_format", "xml"),
         ("statsd_addr", "agent"),
         ("statsd_addr", "agent:0"),
+        ("traces_endpoint", "collector:4317"),
+        ("traces_endpoint", "http://collector:4317/v1/traces"),
+        ("traces_sample_rate", "1.5"),
+        ("traces_sample_rate", "-0.1"),
+        ("traces_sample_rate", "many"),
         ("grpc_addr", "localhost"),
         ("grpc_port", "65536"),
         ("grpc_max_message_size", "0"),

@@ -10,7 +10,7 @@ mod statsd;
 pub use crate::{
     health::{Condition, HealthState},
     http::{HttpBindError, HttpOptions, HttpServer},
-    logs::{LogError, LogFormat, LogGuard, LogOptions, RecentWarnings, init_logs, init_logs_to_file},
+    logs::{LogError, LogFormat, LogGuard, LogOptions, RecentWarnings, Spans, init_logs, init_logs_to_file},
     metrics::{Metrics, MetricsError},
     statsd::StatsdOptions,
 };

@@ -47,6 +47,23 @@ impl Offer {
         Self { activation, put_back: Some(Box::new(put_back)) }
     }
 
+    /// The bytes of the activation, for a look; it is not sent by that.
+    pub fn activation(&self) -> &Bytes {
+        &self.activation
+    }
+
+    /// The same offer, which also does this when it puts the task back, before somebody else can have it.
+    #[must_use]
+    pub fn and_when_put_back(mut self, also: impl FnOnce() + Send + 'static) -> Self {
+        if let Some(put_back) = self.put_back.take() {
+            self.put_back = Some(Box::new(move || {
+                also();
+                put_back();
+            }));
+        }
+        self
+    }
+
     /// The bytes of the activation, which are now on their way: the claim stands.
     pub fn sent(mut self) -> Bytes {
         self.put_back = None;

@@ -17,6 +17,7 @@ pub(super) fn warn_of(settings: &Settings, reader: &mut Reader<'_>) {
     passwords(settings, reader);
     topics(settings, reader);
     without_effect(settings, reader);
+    traces(settings, reader);
     if settings.store.adapter == StoreAdapter::Memory {
         warn(reader, "store.adapter", "what is in flight is lost when the process ends; for trials only");
     }
@@ -86,5 +87,22 @@ fn without_effect(settings: &Settings, reader: &mut Reader<'_>) {
         let message = "has no effect: reports that come together share one commit in any case, each is durable before it is \
                        answered, and the next task is returned with it where a worker asks for one";
         warn(reader, "batch_status_updates", message);
+    }
+}
+
+/// They take both a collector and a share of the tasks.
+fn traces(settings: &Settings, reader: &mut Reader<'_>) {
+    let traced = settings.traces.sample_rate > 0.0;
+    match &settings.traces.endpoint {
+        Some(_) if !traced => {
+            let message = "gets nothing: traces_sample_rate, the share of tasks that are traced, is 0";
+            warn(reader, "traces_endpoint", message);
+        }
+        None if traced => {
+            let message =
+                "has no effect without traces_endpoint, an OpenTelemetry collector; there is no reporting to Sentry";
+            warn(reader, "traces_sample_rate", message);
+        }
+        _ => {}
     }
 }

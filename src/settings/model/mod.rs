@@ -28,6 +28,8 @@ pub struct Settings {
     pub http_listen: Option<SocketAddr>,
     /// Metrics that are sent.
     pub metrics: Metrics,
+    /// Traces of tasks.
+    pub traces: Traces,
     /// Health says that all is well, whatever is.
     pub health_forced: bool,
     /// Kafka.
@@ -77,4 +79,13 @@ pub struct Metrics {
     pub statsd_address: Option<String>,
     /// Tags that every metric carries.
     pub default_tags: BTreeMap<String, String>,
+}
+
+/// Traces of tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// The OpenTelemetry collector, by OTLP over gRPC; `None`: there are none.
+    pub endpoint: Option<Endpoint>,
+    /// Of which share of the tasks, 0 to 1.
+    pub sample_rate: f64,
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     kafka,
-    model::{Log, Metrics, Settings},
+    model::{Log, Metrics, Settings, Traces},
     reader::Reader,
 };
 
@@ -30,6 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     let grpc = grpc::read(reader);
     let http_listen = listen(reader, "http_addr", "http_port");
     let metrics = metrics(reader);
+    let traces = traces(reader);
     let delivery = delivery::read(reader);
     let store = store::read(reader);
     let max_delay = Duration::from_secs(reader.read_within("max_delayed_task_allowed_sec", 0..=DELAY_MOST_S));
@@ -47,6 +48,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
         grpc,
         http_listen,
         metrics,
+        traces,
         health_forced,
         kafka,
         delivery,
@@ -69,6 +71,29 @@ fn listen(reader: &mut Reader<'_>, address: &str, port: &str) -> Option<SocketAd
 fn metrics(reader: &mut Reader<'_>) -> Metrics {
     let statsd: Option<StatsdAddress> = reader.optional("statsd_addr");
     Metrics { statsd_address: statsd.map(|address| address.0), default_tags: reader.map("default_metrics_tags") }
+}
+
+fn traces(reader: &mut Reader<'_>) -> Traces {
+    let rate: Option<Share> = reader.optional("traces_sample_rate");
+    Traces { endpoint: reader.optional("traces_endpoint"), sample_rate: rate.map_or(0.0, |Share(rate)| rate) }
+}
+
+/// A part of a whole.
+struct Share(f64);
+
+impl super::value::Setting for Share {
+    fn read(written: &super::value::Written) -> Result<Self, String> {
+        let share = written.number().filter(|share| (0.0..=1.0).contains(share));
+        share.map(Self).ok_or_else(|| "expected a number from 0 (none) to 1 (all), such as 0.01".to_owned())
+    }
+
+    fn placeholder() -> Self {
+        Self(0.0)
+    }
+
+    fn write(&self) -> String {
+        format!("{:?}", self.0)
+    }
 }
 
 /// `host:port`; the host may be a name.

@@ -8,15 +8,24 @@ use tracing_subscriber::{
 use super::LogError;
 
 /// The filter that these comma-separated directives describe. What none of them speaks of is not logged; without any,
-/// errors are. The environment is not asked.
-pub(super) fn parse(directives: &str) -> Result<EnvFilter, LogError> {
+/// errors are. The environment is not asked. Spans of a target of their own pass whatever the directives say.
+pub(super) fn parse(directives: &str, spans: Option<&str>) -> Result<EnvFilter, LogError> {
     let directives: Vec<_> = directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
     directives.iter().try_for_each(|directive| check(directive))?;
-    EnvFilter::builder().parse(directives.join(",")).map_err(|error| refused(&directives.join(","), &error))
+    let filter =
+        EnvFilter::builder().parse(directives.join(",")).map_err(|error| refused(&directives.join(","), &error))?;
+    Ok(match spans {
+        Some(target) => filter.add_directive(directive(&format!("{target}=info"))?),
+        None => filter,
+    })
 }
 
-fn check(directive: &str) -> Result<(), LogError> {
-    directive.parse::<Directive>().map(drop).map_err(|error| refused(directive, &error))
+fn check(text: &str) -> Result<(), LogError> {
+    directive(text).map(drop)
+}
+
+fn directive(text: &str) -> Result<Directive, LogError> {
+    text.parse().map_err(|error| refused(text, &error))
 }
 
 fn refused(directive: &str, error: &ParseError) -> LogError {

@@ -20,6 +20,7 @@ use taskbroker_domain::ports::clock::Clock;
 use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
+    filter::filter_fn,
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
 };
@@ -94,6 +95,14 @@ pub enum LogError {
     Thread(String),
 }
 
+/// What receives spans, beside the log: those of one target, which the log does not show.
+pub struct Spans {
+    /// The target.
+    pub target: &'static str,
+    /// The receiver.
+    pub layer: Box<dyn Layer<Registry> + Send + Sync>,
+}
+
 /// Keeps summing up repeated lines. Dropped, it writes the last sums.
 #[derive(Debug)]
 pub struct LogGuard {
@@ -109,10 +118,10 @@ impl Drop for LogGuard {
     }
 }
 
-/// Logs to stderr from here on, for the whole process. Keep the guard until the end.
-pub fn init_logs(options: &LogOptions, clock: Arc<dyn Clock>) -> Result<LogGuard, LogError> {
+/// Logs to stderr from here on, for the whole process, and passes spans on. Keep the guard until the end.
+pub fn init_logs(options: &LogOptions, clock: Arc<dyn Clock>, spans: Option<Spans>) -> Result<LogGuard, LogError> {
     let ansi = io::stderr().is_terminal();
-    let (subscriber, summaries) = subscriber(options, clock, io::stderr, ansi)?;
+    let (subscriber, summaries) = subscriber(options, clock, io::stderr, ansi, spans)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySet)?;
     summarise_every(options.repeats_interval, summaries)
 }
@@ -127,7 +136,7 @@ pub fn init_logs_to_file(
     let file =
         LogFile::open(path).map_err(|error| LogError::File { path: path.to_owned(), reason: error.to_string() })?;
     let warnings = file.warnings();
-    let (subscriber, summaries) = subscriber(options, clock, file, false)?;
+    let (subscriber, summaries) = subscriber(options, clock, file, false, None)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySet)?;
     Ok((summarise_every(options.repeats_interval, summaries)?, warnings))
 }
@@ -138,18 +147,25 @@ fn subscriber<W>(
     clock: Arc<dyn Clock>,
     writer: W,
     ansi: bool,
+    spans: Option<Spans>,
 ) -> Result<(impl Subscriber + Send + Sync + use<W>, Summaries), LogError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = filter::parse(&options.filter)?;
+    let target = spans.as_ref().map(|spans| spans.target);
+    let filter = filter::parse(&options.filter, target)?;
     let (limit, summaries) = RepeatLimit::new(clock, options.repeats_max, options.repeats_interval);
     let lines = fmt::layer().with_writer(writer).with_ansi(ansi);
     let lines = match options.format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    Ok((Registry::default().with(lines).with(limit).with(filter), summaries))
+    let lines = match target {
+        Some(target) => lines.with_filter(filter_fn(move |metadata| metadata.target() != target)).boxed(),
+        None => lines,
+    };
+    let spans = spans.map(|spans| spans.layer);
+    Ok((Registry::default().with(spans).with(lines).with(limit).with(filter), summaries))
 }
 
 fn summarise_every(interval: Duration, summaries: Summaries) -> Result<LogGuard, LogError> {

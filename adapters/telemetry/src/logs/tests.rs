@@ -57,9 +57,15 @@ impl Desk {
 
 /// Runs `body` with its logs on a desk.
 fn logging(options: &LogOptions, body: impl FnOnce(&Desk)) {
+    logging_beside(options, None, body);
+}
+
+/// The same, with something that receives spans.
+fn logging_beside(options: &LogOptions, spans: Option<Spans>, body: impl FnOnce(&Desk)) {
     let (clock, paper) = (Arc::new(SetClock::default()), Paper::default());
     let writer = paper.clone();
-    let (subscriber, summaries) = subscriber(options, Arc::clone(&clock) as _, move || writer.clone(), false).unwrap();
+    let (subscriber, summaries) =
+        subscriber(options, Arc::clone(&clock) as _, move || writer.clone(), false, spans).unwrap();
     let desk = Desk { clock, paper, summaries };
     tracing::subscriber::with_default(subscriber, || body(&desk));
 }
@@ -110,11 +116,11 @@ fn what_no_directive_speaks_of_is_not_logged() {
 
 #[test]
 fn a_bad_filter_is_refused_by_key_and_directive() {
-    let error = filter::parse("info,librdkafka=loud,h2=off").unwrap_err().to_string();
+    let error = filter::parse("info,librdkafka=loud,h2=off", None).unwrap_err().to_string();
     assert!(error.starts_with("log_filter: \"librdkafka=loud\" cannot be understood ("), "{error}");
-    assert!(filter::parse("a=b=c").is_err());
-    assert!(filter::parse("").is_ok());
-    assert!(filter::parse(&LogOptions::default().filter).is_ok());
+    assert!(filter::parse("a=b=c", None).is_err());
+    assert!(filter::parse("", None).is_ok());
+    assert!(filter::parse(&LogOptions::default().filter, None).is_ok());
 }
 
 #[test]
@@ -161,8 +167,8 @@ fn debug_lines_are_never_held_back() {
 fn logs_are_set_up_once_and_the_guard_ends() {
     let clock = Arc::new(SetClock::default());
     let options = LogOptions { filter: "off".to_owned(), ..LogOptions::default() };
-    let guard = init_logs(&options, Arc::clone(&clock) as _).unwrap();
-    assert_eq!(init_logs(&options, clock).unwrap_err(), LogError::AlreadySet);
+    let guard = init_logs(&options, Arc::clone(&clock) as _, None).unwrap();
+    assert_eq!(init_logs(&options, clock, None).unwrap_err(), LogError::AlreadySet);
     drop(guard);
 }
 
@@ -173,7 +179,7 @@ fn a_log_in_a_file_keeps_the_latest_warnings_at_hand() {
     let file = file::LogFile::open(&path).unwrap();
     let warnings = file.warnings();
     let options = LogOptions::default();
-    let (subscriber, _summaries) = subscriber(&options, Arc::new(SetClock::default()), file, false).unwrap();
+    let (subscriber, _summaries) = subscriber(&options, Arc::new(SetClock::default()), file, false, None).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         info!("nothing to see");
         for number in 1..=6 {
@@ -192,4 +198,44 @@ fn a_log_in_a_file_keeps_the_latest_warnings_at_hand() {
 fn a_log_file_that_cannot_be_made_is_named() {
     let error = init_logs_to_file(&LogOptions::default(), Arc::new(SetClock::default()), Path::new("/nowhere/log"));
     assert!(error.unwrap_err().to_string().starts_with("the log file /nowhere/log cannot be made: "));
+}
+
+/// Counts spans, by their names.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<&'static str>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Seen {
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        _: &tracing::span::Id,
+        _: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        self.0.lock().unwrap().push(attributes.metadata().name());
+    }
+}
+
+#[test]
+fn spans_go_to_their_receiver_whatever_is_logged_and_no_line_shows_them() {
+    for (filter, format) in [("warn", LogFormat::Text), ("off", LogFormat::Text), ("debug", LogFormat::Json)] {
+        let seen = Seen::default();
+        let layer = seen.clone().with_filter(filter_fn(|metadata| metadata.target() == "ours::spans"));
+        let spans = Spans { target: "ours::spans", layer: layer.boxed() };
+        let options = LogOptions { format, repeats_max: 2, ..filtered(filter) };
+        logging_beside(&options, Some(spans), |desk| {
+            let span = tracing::info_span!(target: "ours::spans", "followed", secret = "nothing for the log");
+            let within = span.enter();
+            for _ in 0..5 {
+                warn!("the same again");
+            }
+            drop(tracing::info_span!(target: "theirs", "other"));
+            desk.summaries.write_all();
+            drop(within);
+            let lines = desk.lines();
+            // Two, and the sum of the others.
+            assert_eq!(lines.len(), if filter == "off" { 0 } else { 3 }, "{filter}: {lines:#?}");
+            assert!(!lines.iter().any(|line| line.contains("followed") || line.contains("nothing for")), "{lines:#?}");
+        });
+        assert_eq!(*seen.0.lock().unwrap(), ["followed"], "{filter}");
+    }
 }

@@ -1,6 +1,7 @@
 //! A broker's lives.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -21,6 +22,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct BrokerProcess {
     binary: PathBuf,
+    environment: BTreeMap<String, String>,
     dir: Arc<TempDir>,
     config: PathBuf,
     store: PathBuf,
@@ -64,6 +66,7 @@ impl BrokerProcess {
         let config = dir.path().join(format!("{grpc_port}.yaml"));
         let broker = Self {
             binary: setup.binary.clone(),
+            environment: setup.environment.clone(),
             dir,
             config,
             store,
@@ -92,7 +95,7 @@ impl BrokerProcess {
     pub fn spawn(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the broker runs already");
         let mut command = Command::new(&self.binary);
-        command.arg("-c").arg(&self.config).current_dir(self.dir.path());
+        command.arg("-c").arg(&self.config).current_dir(self.dir.path()).envs(&self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{} cannot be run", self.binary.display()))?;
         if let Some(stderr) = child.stderr.take() {

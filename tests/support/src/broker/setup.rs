@@ -22,6 +22,7 @@ pub struct Setup {
     /// The consumer group.
     pub group: String,
     settings: BTreeMap<String, Value>,
+    pub(super) environment: BTreeMap<String, String>,
 }
 
 impl Setup {
@@ -47,6 +48,7 @@ impl Setup {
             dead_letters: Kafka::unique("dead"),
             group: Kafka::unique("brokers"),
             settings: BTreeMap::new(),
+            environment: BTreeMap::new(),
         };
         setup
             .with("kafka_auto_offset_reset", "earliest")
@@ -58,6 +60,13 @@ impl Setup {
     #[must_use]
     pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(path.to_owned(), value.into());
+        self
+    }
+
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
         self
     }
 
