@@ -42,7 +42,7 @@ impl TracedTasks {
             otel.kind = "server",
             otel.status_code = Empty,
             messaging.message.id = &*report.id.text(),
-            verdict = verdict(&report.verdict),
+            verdict = ending(&report.verdict).word(),
             answer = Empty,
         );
         Some(below(run, span))
@@ -204,14 +204,6 @@ fn below(context: Context, span: Span) -> Span {
 fn fail(span: &Span, field: &str, reason: &str) {
     span.record(field, reason);
     span.record("otel.status_code", "ERROR");
-}
-
-fn verdict(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Complete => "complete",
-        Verdict::Failure => "failure",
-        Verdict::Retry(_) => "retry",
-    }
 }
 
 fn ending(verdict: &Verdict) -> Ending {

@@ -63,7 +63,8 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    fn word(self) -> &'static str {
+    /// As spans say it.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Complete => "complete",
             Self::Failure => "failure",
